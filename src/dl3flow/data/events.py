@@ -1,0 +1,73 @@
+"""EventList and Gti: what a telescope recorded, and when it was recording."""
+
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
+
+
+@dataclass(frozen=True, eq=False)
+class EventList:
+    """Reconstructed events.
+
+    Attributes
+    ----------
+    event_id : int array, shape (n,)
+    time : Quantity, shape (n,)
+        Seconds after ``reference``.
+    reference : Time
+    radec : SkyCoord, shape (n,), ICRS
+    energy : Quantity, shape (n,)
+        Reconstructed energy.
+    """
+
+    event_id: np.ndarray
+    time: u.Quantity
+    reference: Time
+    radec: SkyCoord
+    energy: u.Quantity
+
+    def __len__(self) -> int:
+        return len(self.event_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Gti:
+    """Good time intervals.
+
+    Attributes
+    ----------
+    start, stop : Quantity, shape (n,)
+        Seconds after ``reference``.
+    reference : Time
+    """
+
+    start: u.Quantity
+    stop: u.Quantity
+    reference: Time
+
+    @property
+    def ontime(self) -> u.Quantity:
+        """Sum of the intervals, s, not corrected for dead time."""
+        return (self.stop - self.start).sum().to(u.s)
+
+    def contains(self, time: u.Quantity) -> np.ndarray:
+        """True for times (after the same reference) inside an interval, both ends included."""
+        t = time.to_value(u.s)[:, None]
+        return np.asarray(((t >= self.start.to_value(u.s)) & (t <= self.stop.to_value(u.s))).any(axis=1))
+
+    def union(self, other: "Gti") -> "Gti":
+        """Intervals of both, merged where they touch or overlap, on this one's reference."""
+        shift = (other.reference - self.reference).to(u.s)
+        start = np.concatenate([self.start.to_value(u.s), (other.start + shift).to_value(u.s)])
+        stop = np.concatenate([self.stop.to_value(u.s), (other.stop + shift).to_value(u.s)])
+        merged: list[list[float]] = []
+        for low, high in sorted(zip(start.tolist(), stop.tolist(), strict=True)):
+            if merged and low <= merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], high)
+            else:
+                merged.append([low, high])
+        table = np.array(merged).reshape(-1, 2)
+        return Gti(table[:, 0] * u.s, table[:, 1] * u.s, self.reference)

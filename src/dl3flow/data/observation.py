@@ -1,0 +1,52 @@
+"""Observation: one run's events, good times, pointing and instrument response (DL3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import astropy.units as u
+from astropy.coordinates import SkyCoord
+
+from dl3flow.data.events import EventList, Gti
+from dl3flow.irf.table import IrfTable
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One run.
+
+    Attributes
+    ----------
+    obs_id : int
+    events : EventList
+    gti : Gti
+    pointing : SkyCoord
+        Array direction, ICRS.
+    deadtime_fraction : float
+        1 - DEADC, between 0 and 1.
+    aeff, edisp, psf, bkg : IrfTable or None
+        Effective area, energy dispersion, point spread, background rate.
+    meta : mapping
+        Header facts for reports: telescope, instrument, object, creator, tstart, tstop, files.
+    """
+
+    obs_id: int
+    events: EventList
+    gti: Gti
+    pointing: SkyCoord
+    deadtime_fraction: float
+    aeff: IrfTable
+    edisp: IrfTable | None
+    psf: IrfTable | None
+    bkg: IrfTable | None
+    meta: Mapping[str, Any]
+
+    @property
+    def ontime(self) -> u.Quantity:
+        """Sum of the good time intervals, s; what a background rate multiplies."""
+        return self.gti.ontime
+
+    @property
+    def livetime(self) -> u.Quantity:
+        """Dead-time corrected observing time, s; what an effective area multiplies."""
+        return self.ontime * (1 - self.deadtime_fraction)

@@ -1,0 +1,123 @@
+"""FitResult, FluxPoints, LightCurve and SkyMap: published results (DL5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+
+from dl3flow.data.maps import Map
+from dl3flow.models.source import Models, Parameter
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetStat:
+    """One dataset at the best fit: sums over its fit bins, in all and per bin of reconstructed energy.
+
+    Attributes
+    ----------
+    name : str
+    stat : float
+    n_bins : int
+    energy_edges : Quantity, shape (n_energy + 1,)
+    counts_per_energy, signal_per_energy, background_per_energy : array, shape (n_energy,)
+    """
+
+    name: str
+    stat: float
+    n_bins: int
+    energy_edges: u.Quantity
+    counts_per_energy: np.ndarray
+    signal_per_energy: np.ndarray
+    background_per_energy: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """A finished fit.
+
+    Attributes
+    ----------
+    success : bool
+    message : str
+        Why a fit failed or is doubtful; else that it converged.
+    stat : float
+        Sum over datasets of -2 log L in the convention of each statistic.
+    models : Models
+        At the best fit, with errors.
+    free : tuple of str
+        Full names of the free parameters, in the order of ``covariance``.
+    covariance : array, shape (n_free, n_free)
+        In the parameters' own units.
+    datasets : tuple of DatasetStat
+    minimiser : mapping
+        ``name``, ``edm``, ``n_evaluations``, ``at_limit`` (list of names), ``warnings`` (list of sentences).
+    """
+
+    success: bool
+    message: str
+    stat: float
+    models: Models
+    free: tuple[str, ...]
+    covariance: np.ndarray
+    datasets: tuple[DatasetStat, ...]
+    minimiser: Mapping[str, Any]
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of all datasets in the likelihood."""
+        return sum(d.n_bins for d in self.datasets)
+
+    def parameter(self, name: str) -> Parameter:
+        """Best-fit parameter by its full name."""
+        return self.models.parameters()[name]
+
+
+@dataclass(frozen=True, eq=False)
+class FluxPoints:
+    """Flux of one source in energy bins, relative to a reference spectrum.
+
+    Attributes
+    ----------
+    table : QTable, one row per energy bin
+        e_ref, e_min, e_max, ref_dnde, ref_flux, ref_eflux, ref_e2dnde, norm, norm_err, norm_errn, norm_errp, norm_ul,
+        ts, sqrt_ts, npred, npred_excess, counts, stat, stat_null, is_ul, success.
+    meta : mapping
+        ``source``, ``sed_type`` (likelihood), ``n_sigma``, ``n_sigma_ul``, ``ul_conf``.
+    """
+
+    table: QTable
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def dnde(self, column: str = "norm") -> u.Quantity:
+        """Differential flux at e_ref: ``norm``, ``norm_err``, ``norm_errn``, ``norm_errp`` or ``norm_ul`` x ref_dnde."""
+        return self.table[column] * self.table["ref_dnde"]
+
+    def e2dnde(self, column: str = "norm") -> u.Quantity:
+        """Spectral energy density at e_ref, TeV cm-2 s-1."""
+        return (self.dnde(column) * self.table["e_ref"] ** 2).to(u.Unit("TeV cm-2 s-1"))
+
+
+@dataclass(frozen=True, eq=False)
+class LightCurve:
+    """Flux of one source in time bins and one energy range.
+
+    Attributes
+    ----------
+    table : QTable, one row per time bin
+        time_min, time_max (MJD, TT), e_min, e_max, e_ref and the columns of `FluxPoints`.
+    meta : mapping
+    """
+
+    table: QTable
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class SkyMap:
+    """Sky maps of one estimator on one geometry, by name (such as ``counts``, ``excess``, ``sqrt_ts``)."""
+
+    maps: Mapping[str, Map]
+    meta: Mapping[str, Any] = field(default_factory=dict)
