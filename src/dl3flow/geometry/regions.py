@@ -1,0 +1,57 @@
+"""Regions on the sky as pixel masks."""
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from regions import PixCoord, Regions
+
+from dl3flow.errors import InputError
+from dl3flow.geometry.sky import SkyGeometry
+
+
+def parse_regions(text: str, where: str) -> Regions:
+    """Regions from DS9 text such as ``icrs;circle(83.63, 22.01, 0.2)`` (degrees).
+
+    Raises
+    ------
+    InputError
+        If the text holds no region on the sky.
+    """
+    try:
+        found = Regions.parse(text, format="ds9")
+    except Exception as error:  # the parser raises many kinds
+        raise InputError(f"{where}: cannot read the DS9 region text '{text}': {error}") from None
+    if not len(found):
+        raise InputError(f"{where}: no region in '{text}': write DS9 text such as `icrs;circle(83.63, 22.01, 0.2)`")
+    for region in found:
+        if not hasattr(region, "to_pixel"):
+            raise InputError(f"{where}: the region '{text}' is in pixels: begin it with a frame such as `icrs;`")
+    return found
+
+
+def region_mask(geom: SkyGeometry, regions: Regions) -> np.ndarray:
+    """True for the pixels of ``geom`` whose centre lies in any of the regions; shape (n_lat, n_lon)."""
+    y, x = np.indices(geom.shape)
+    inside = np.zeros(geom.shape, dtype=bool)
+    for region in regions:
+        inside |= region.to_pixel(geom.wcs).contains(PixCoord(x, y))
+    return inside
+
+
+def exclusion_mask(geom: SkyGeometry, regions: Regions, binsz: u.Quantity | None = None) -> np.ndarray:
+    """True for the pixels outside all regions, that is usable for background; shape (n_lat, n_lon).
+
+    With ``binsz`` the regions are drawn on pixels of that size on the same centre and width, and each pixel of
+    ``geom`` takes the value of the one that holds its centre: how a mask made once for several analyses behaves.
+    """
+    if binsz is None:
+        return ~region_mask(geom, regions)
+    drawn = geom.coarser(binsz)
+    return sample_mask(drawn, ~region_mask(drawn, regions), geom)
+
+
+def sample_mask(source: SkyGeometry, mask: np.ndarray, geom: SkyGeometry) -> np.ndarray:
+    """Value of a mask on ``source`` at the pixel centres of ``geom``; True off the source's map."""
+    lon, lat = geom.lonlat
+    j, i, inside = source.index(SkyCoord(lon * u.rad, lat * u.rad, frame=geom.frame))
+    return np.where(inside, mask[np.where(inside, j, 0), np.where(inside, i, 0)], True)

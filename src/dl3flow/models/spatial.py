@@ -1,0 +1,120 @@
+"""Spatial models: where a source's flux comes from, per solid angle, and its share in each pixel.
+
+Functions take directions and parameters in rad and return sr-1; the integral over the sphere is one. ``lon_0`` and
+``lat_0`` are in the frame of the model. A companion ``radius`` gives the distance beyond which the model is taken as
+zero, ``resolution`` the angle below which it is smooth: pixels are divided until they are finer.
+"""
+
+import numpy as np
+
+from dl3flow.geometry import fov
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.registry import Plugin, Registry
+from dl3flow.units import Angle, Number
+
+SPATIAL_MODELS = Registry("spatial model")
+_MAX_OVERSAMPLING = 40
+
+
+def _point_radius(lon_0: float, lat_0: float) -> float:
+    return 0.0
+
+
+@SPATIAL_MODELS.register("PointSpatialModel", "point", radius=_point_radius, is_point=True)
+def point(lon: np.ndarray, lat: np.ndarray, lon_0: Angle = 0.0, lat_0: Angle = 0.0) -> np.ndarray:
+    """All flux from one direction; its density is infinite there and zero elsewhere."""
+    return np.where((lon == lon_0) & (lat == lat_0), np.inf, 0.0)
+
+
+def _gauss_radius(lon_0: float, lat_0: float, sigma: float, e: float, phi: float) -> float:
+    return 5 * sigma
+
+
+def _gauss_resolution(lon_0: float, lat_0: float, sigma: float, e: float, phi: float) -> float:
+    return sigma * float(np.sqrt(1 - e**2)) / 3
+
+
+@SPATIAL_MODELS.register("GaussianSpatialModel", "gauss", radius=_gauss_radius, resolution=_gauss_resolution)
+def gauss(
+    lon: np.ndarray,
+    lat: np.ndarray,
+    lon_0: Angle = 0.0,
+    lat_0: Angle = 0.0,
+    sigma: Angle = np.radians(1.0),
+    e: Number = 0.0,
+    phi: Angle = 0.0,
+) -> np.ndarray:
+    """Gaussian on the sphere of major width ``sigma``, eccentricity ``e``, major axis at ``phi`` east of north.
+
+    exp(-(1 - cos s) / 2a) / (4 pi a (1 - exp(-1/a))) with a = 1 - cos sigma, s the distance to the centre
+    (algorithms: the von Mises-Fisher distribution); an ellipse takes the width in the direction of each pixel.
+    """
+    distance = fov.separation(lon, lat, lon_0, lat_0)
+    # 2 sin^2(x/2) is 1 - cos x without cancellation at small angles
+    versine = 2 * np.sin(distance / 2) ** 2
+    if e == 0:
+        a = 2 * np.sin(sigma / 2) ** 2
+        return np.asarray(np.exp(-0.5 * versine / a) / (-4 * np.pi * a * np.expm1(-1 / a)))
+    minor = sigma * np.sqrt(1 - e**2)
+    angle = phi - _position_angle(lon, lat, lon_0, lat_0)
+    width = sigma * minor / np.hypot(sigma * np.sin(angle), minor * np.cos(angle))
+    return np.asarray(np.exp(-0.5 * versine / (2 * np.sin(width / 2) ** 2)) / (2 * np.pi * sigma * minor))
+
+
+def _position_angle(lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float) -> np.ndarray:
+    d_lon = lon - lon_0
+    return np.asarray(
+        np.arctan2(np.sin(d_lon) * np.cos(lat), np.cos(lat_0) * np.sin(lat) - np.sin(lat_0) * np.cos(lat) * np.cos(d_lon))
+    )
+
+
+def pixel_fractions(model: Plugin, values: np.ndarray, geom: SkyGeometry, factor: int) -> np.ndarray:
+    """Share of the flux in each pixel of ``geom``.
+
+    A point is shared among the four nearest pixels so that its centroid is exact; another model is averaged over
+    ``factor`` x ``factor`` points per pixel, times the pixel's solid angle.
+
+    Parameters
+    ----------
+    model : Plugin
+        Of `SPATIAL_MODELS`.
+    values : array, shape (n_par,)
+        Parameters in rad, in the frame of ``geom``.
+    geom : SkyGeometry
+    factor : int
+        Points per pixel and direction; see `oversampling`.
+
+    Returns
+    -------
+    fractions : array, shape (n_lat, n_lon)
+    """
+    if model.companions.get("is_point"):
+        return _share_bilinear(geom, values[0], values[1])
+    ny, nx = geom.shape
+    steps = (np.arange(factor) + 0.5) / factor - 0.5
+    y = (np.arange(ny)[:, None] + steps).reshape(-1, 1)
+    x = (np.arange(nx)[:, None] + steps).reshape(1, -1)
+    lon, lat = geom.wcs.all_pix2world(*np.broadcast_arrays(x, y), 0)
+    density = model.function(np.radians(lon), np.radians(lat), *values)
+    density = np.where(np.isfinite(density), density, 0.0)
+    return density.reshape(ny, factor, nx, factor).mean(axis=(1, 3)) * geom.solid_angle.value
+
+
+def oversampling(model: Plugin, values: np.ndarray, geom: SkyGeometry) -> int:
+    """Points per pixel and direction that resolve the model at these parameters."""
+    if "resolution" not in model.companions:
+        return 1
+    resolution = max(model.companions["resolution"](*values), 1e-12)
+    return int(np.clip(np.ceil(np.radians(geom.binsz) / resolution), 1, _MAX_OVERSAMPLING))
+
+
+def _share_bilinear(geom: SkyGeometry, lon_0: float, lat_0: float) -> np.ndarray:
+    x, y = geom.wcs.all_world2pix(np.degrees(lon_0), np.degrees(lat_0), 0)
+    fractions = np.zeros(geom.shape)
+    i, j = int(np.floor(x)), int(np.floor(y))
+    dx, dy = float(x) - i, float(y) - j
+    for row, by_row in ((j, 1 - dy), (j + 1, dy)):
+        for column, by_column in ((i, 1 - dx), (i + 1, dx)):
+            if 0 <= row < geom.shape[0] and 0 <= column < geom.shape[1]:
+                fractions[row, column] = by_row * by_column
+    return fractions

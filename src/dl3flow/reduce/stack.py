@@ -1,0 +1,158 @@
+"""Stack: many datasets of one instrument summed into one."""
+
+from collections.abc import Iterable
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+
+from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.maps import EdispMap, Map, PsfMap
+from dl3flow.errors import InputError
+from dl3flow.geometry.sky import SkyGeometry
+
+
+def stack(datasets: Iterable[Dataset], name: str, geom: SkyGeometry, geom_irf: SkyGeometry) -> Dataset:
+    """Sum of datasets over their safe bins.
+
+    Counts and background are summed in safe bins; exposure in pixels with any safe energy; point spread and dispersion
+    are averaged with the exposure, the dispersion only into safe energy bins; safe masks are joined. Fit masks are
+    dropped: they belong to the fit of one dataset. (The rules of the peer's documentation, "Stacking Multiple
+    Datasets".) One dataset is held at a time beside the sums, so memory does not grow with their number; the result
+    depends on the order only by rounding, and the workflow sorts them.
+
+    Parameters
+    ----------
+    datasets : iterable of Dataset
+        On one pixel grid, with the same axes and one instrument.
+    name : str
+    geom, geom_irf : SkyGeometry
+        Whole geometry of the analysis: counts, and response maps.
+
+    Returns
+    -------
+    stacked : Dataset
+
+    Raises
+    ------
+    InputError
+        If there is none, or they do not fit together.
+    """
+    total: _Sums | None = None
+    for dataset in datasets:
+        total = _Sums(dataset, geom, geom_irf) if total is None else total
+        total.add(dataset)
+    if total is None:
+        raise InputError(f"stack '{name}': there is no dataset to stack: all observations were left out")
+    return total.dataset(name)
+
+
+class _Sums:
+    """Running sums of a stack; the only mutable state, private to `stack`."""
+
+    def __init__(self, first: Dataset, geom: SkyGeometry, geom_irf: SkyGeometry) -> None:
+        self.first, self.geom, self.geom_irf = first, geom, geom_irf
+        n_energy, n_true = first.energy.n_bins, first.energy_true.n_bins
+        self.counts = np.zeros((n_energy, *geom.shape))
+        self.background = np.zeros_like(self.counts)
+        self.mask = np.zeros(self.counts.shape, dtype=bool)
+        self.exposure = np.zeros((n_true, *geom.shape))
+        if first.psf is not None:
+            self.psf = np.zeros((*first.psf.psf.data.shape[:2], *geom_irf.shape))
+        if first.edisp is not None:
+            self.edisp = np.zeros((*first.edisp.edisp.data.shape[:2], *geom_irf.shape))
+        self.psf_exposure = np.zeros((n_true, *geom_irf.shape))
+        self.edisp_exposure = np.zeros_like(self.psf_exposure)
+        self.gti = first.gti
+        self.obs_ids: list[int] = []
+        self.warnings: list[str] = []
+        self.livetime = self.ontime = 0.0
+
+    def add(self, dataset: Dataset) -> None:
+        first = self.first
+        for mine, other in ((first.energy, dataset.energy), (first.energy_true, dataset.energy_true)):
+            if not mine.is_close(other):
+                raise InputError(f"datasets '{first.name}' and '{dataset.name}' have different axes of {mine.name}: they cannot be stacked")
+        if (first.psf is None, first.edisp is None) != (dataset.psf is None, dataset.edisp is None):
+            raise InputError(f"datasets '{first.name}' and '{dataset.name}' do not have the same responses: they cannot be stacked")
+        pair = [(d.meta.get("telescope"), d.meta.get("instrument")) for d in (first, dataset)]
+        if pair[0] != pair[1]:
+            raise InputError(
+                f"datasets '{first.name}' ({' '.join(map(str, pair[0]))}) and '{dataset.name}' ({' '.join(map(str, pair[1]))}) are of "
+                "different instruments: fit them jointly instead of stacking them"
+            )
+        here, there = self.geom.overlap(dataset.geom)
+        mask = dataset.mask_safe[:, *there]
+        seen = mask.any(axis=0)
+        self.counts[:, *here] += np.where(mask, dataset.counts.data[:, *there], 0.0)
+        self.background[:, *here] += np.where(mask, dataset.background.counts.data[:, *there], 0.0)
+        self.mask[:, *here] |= mask
+        self.exposure[:, *here] += np.where(seen, dataset.exposure.quantity.to_value("m2 s")[:, *there], 0.0)
+        if dataset.psf is not None:
+            self._add_psf(dataset, dataset.psf)
+        if dataset.edisp is not None:
+            self._add_edisp(dataset, dataset.edisp)
+        if self.obs_ids:
+            self.gti = self.gti.union(dataset.gti)
+        self.obs_ids += list(dataset.meta["obs_ids"])
+        self.warnings += list(dataset.meta.get("warnings", []))
+        self.livetime += dataset.meta["livetime"]
+        self.ontime += dataset.meta["ontime"]
+
+    def _add_psf(self, dataset: Dataset, psf: PsfMap) -> None:
+        here, there = self.geom_irf.overlap(psf.psf.geom)
+        lon, lat = (v[there] for v in psf.psf.geom.lonlat)
+        j, i, inside = dataset.geom.index(SkyCoord(lon * u.rad, lat * u.rad, frame=psf.psf.geom.frame))
+        safe = np.where(inside, dataset.mask_safe.any(axis=0)[np.where(inside, j, 0), np.where(inside, i, 0)], False)
+        weight = psf.exposure.quantity.to_value("m2 s")[:, *there] * safe
+        self.psf[:, :, *here] += psf.psf.quantity.to_value("sr-1")[:, :, *there] * weight[:, None]
+        self.psf_exposure[:, *here] += weight
+
+    def _add_edisp(self, dataset: Dataset, edisp: EdispMap) -> None:
+        here, there = self.geom_irf.overlap(edisp.edisp.geom)
+        lon, lat = (v[there] for v in edisp.edisp.geom.lonlat)
+        x, y = dataset.geom.pixel(SkyCoord(lon * u.rad, lat * u.rad, frame=edisp.edisp.geom.frame))
+        # the coarse pixels' centres may lie just off a cutout: take its border
+        i = np.clip(np.round(x), 0, dataset.geom.shape[1] - 1).astype(int)
+        j = np.clip(np.round(y), 0, dataset.geom.shape[0] - 1).astype(int)
+        safe = dataset.mask_safe[:, j, i]
+        weight = edisp.exposure.quantity.to_value("m2 s")[:, *there]
+        kept = safe[None] if edisp.is_kernel else safe.any(axis=0)[None, None]
+        self.edisp[:, :, *here] += np.where(kept, edisp.edisp.data[:, :, *there], 0.0) * weight[:, None]
+        self.edisp_exposure[:, *here] += weight * safe.any(axis=0)
+
+    def dataset(self, name: str) -> Dataset:
+        first = self.first
+        psf = edisp = None
+        unit = u.Unit("m2 s")
+        if first.psf is not None:
+            exposure = Map(self.geom_irf, (first.energy_true,), self.psf_exposure, unit)
+            values = _ratio(self.psf, self.psf_exposure[:, None])
+            psf = PsfMap(Map(self.geom_irf, first.psf.psf.axes, values, u.Unit("sr-1")), exposure)
+        if first.edisp is not None:
+            exposure = Map(self.geom_irf, (first.energy_true,), self.edisp_exposure, unit)
+            values = _ratio(self.edisp, self.edisp_exposure[:, None])
+            edisp = EdispMap(Map(self.geom_irf, first.edisp.edisp.axes, values), exposure)
+        return Dataset(
+            name=name,
+            counts=Map(self.geom, (first.energy,), self.counts),
+            background=ExpectedCounts(Map(self.geom, (first.energy,), self.background)),
+            exposure=Map(self.geom, (first.energy_true,), self.exposure, unit),
+            psf=psf,
+            edisp=edisp,
+            mask_safe=self.mask,
+            mask_fit=None,
+            gti=self.gti,
+            meta={
+                "obs_ids": self.obs_ids,
+                "livetime": self.livetime,
+                "ontime": self.ontime,
+                "telescope": first.meta.get("telescope", ""),
+                "instrument": first.meta.get("instrument", ""),
+                "warnings": self.warnings,
+            },
+        )
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
