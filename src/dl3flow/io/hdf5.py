@@ -39,6 +39,7 @@ _LIBRARY = (
     "v110",
 )  # a fixed file format, whatever the library: checksums in all headers, and the same bytes
 _MAX_EXPANSION = 1100  # deflate cannot shrink more than 1032 to 1
+_CHUNK_BYTES = 1 << 19
 _REMEDY = "delete it and reduce the observation again"
 
 
@@ -219,11 +220,14 @@ def _write_array(group: h5py.Group, name: str, data: np.ndarray) -> None:
     if data.size == 0:  # nothing to compress, and chunks may not be empty
         group.create_dataset(name, data=data, track_times=False)
         return
-    chunks = (*(1 for _ in data.shape[:-2]), *data.shape[-2:])
+    chunks = list(data.shape)
+    for axis in range(data.ndim - 1):
+        if math.prod(chunks) * data.dtype.itemsize > _CHUNK_BYTES:
+            chunks[axis] = 1
     group.create_dataset(
         name,
         data=data,
-        chunks=chunks,
+        chunks=tuple(chunks),
         shuffle=data.dtype.itemsize > 1,
         compression="gzip",
         compression_opts=1,
