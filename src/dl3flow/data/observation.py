@@ -8,7 +8,10 @@ import astropy.units as u
 from astropy.coordinates import SkyCoord
 
 from dl3flow.data.events import EventList, Gti
+from dl3flow.data.index import HduEntry, ObservationEntry
 from dl3flow.irf.table import IrfTable
+
+__all__ = ["HduEntry", "Observation", "ObservationEntry"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,8 @@ class Observation:
     aeff, edisp, psf, bkg : IrfTable or None
         Effective area, energy dispersion, point spread, background rate.
     meta : mapping
-        Header facts for reports: telescope, instrument, object, creator, tstart, tstop, files.
+        Header facts for reports: telescope, instrument, object, creator, origin, obs_mode, tstart, tstop (s after the
+        reference), location (geolon and geolat in deg, altitude in m), files, warnings (list of sentences).
     """
 
     obs_id: int

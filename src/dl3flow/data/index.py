@@ -1,0 +1,82 @@
+"""ObservationEntry: one row of an observation index with the places of its HDUs; plain values, cheap to import."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+HDU_TYPES = ("events", "gti", "aeff", "edisp", "psf", "bkg", "rad_max", "pointing")
+
+
+@dataclass(frozen=True)
+class HduEntry:
+    """Where one HDU of an observation lies.
+
+    Attributes
+    ----------
+    path : str
+        File, relative to the folder of the index.
+    hdu : str
+        Name of the HDU.
+    kind : str
+        HDU_CLASS in lower case, such as ``aeff_2d``.
+    """
+
+    path: str
+    hdu: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class ObservationEntry:
+    """What an index says of one observation.
+
+    Attributes
+    ----------
+    obs_id : int
+    target : str
+        Target, or the observed object where the index names no target; empty if neither.
+    ra, dec : float
+        Pointing, ICRS, deg.
+    tstart, tstop : float
+        Seconds after ``reference``.
+    reference : float or None
+        MJD of the time reference; None where the index does not state it.
+    timesys : str
+        Time scale in lower case, such as ``tt``.
+    livetime : float or None
+        Dead-time corrected observing time, s.
+    quality : int or None
+    telescope : str
+    hdus : mapping of HduEntry
+        By HDU_TYPE: events, gti, aeff, edisp, psf, bkg.
+    """
+
+    obs_id: int
+    target: str
+    ra: float
+    dec: float
+    tstart: float
+    tstop: float
+    reference: float | None
+    timesys: str
+    livetime: float | None
+    quality: int | None
+    telescope: str
+    hdus: Mapping[str, HduEntry]
+
+    @property
+    def paths(self) -> list[str]:
+        """Files of this observation, each once, relative to the index."""
+        return sorted({hdu.path for hdu in self.hdus.values()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, HDUs in a fixed order."""
+        plain = asdict(self)
+        plain["hdus"] = {name: asdict(self.hdus[name]) for name in HDU_TYPES if name in self.hdus}
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "ObservationEntry":
+        """Entry from what :meth:`to_json` gave."""
+        hdus = {name: HduEntry(**hdu) for name, hdu in plain["hdus"].items()}
+        return cls(**{**plain, "hdus": hdus})

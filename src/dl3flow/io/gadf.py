@@ -1,0 +1,347 @@
+"""GADF DL3 observations: events, good time intervals and responses, each value checked before it is believed."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.time import Time
+
+from dl3flow.data.events import EventList, Gti
+from dl3flow.data.observation import HduEntry, Observation, ObservationEntry
+from dl3flow.errors import InputError, choices
+from dl3flow.io.fits_files import find_table, number_column, number_key, open_fits
+from dl3flow.io.gadf_index import read_index, resolve_below, write_hdu_index, write_observation_index
+from dl3flow.io.gadf_irf import read_irf
+from dl3flow.io.gadf_write import write_observation
+from dl3flow.irf.table import IrfTable
+
+__all__ = [
+    "read_index",
+    "read_observation",
+    "write_hdu_index",
+    "write_observation",
+    "write_observation_index",
+]
+
+_TIME_SCALES = ("tt", "utc", "tai", "tdb", "tcb", "tcg", "ut1")
+_MJD_1960, _MJD_2100 = 36934, 88069
+_SECONDS_PER_DAY = 86400
+# A GTI may exceed TSTART..TSTOP by this share of the span: keywords are often rounded to seconds.
+_GTI_TOLERANCE = 0.1
+_SUSPICIOUS = 0.01
+
+
+def read_observation(entry: ObservationEntry, root: Path) -> Observation:
+    """Read one observation; every file is opened once.
+
+    Parameters
+    ----------
+    entry : ObservationEntry
+        Row of the index.
+    root : Path
+        Folder of the index.
+
+    Returns
+    -------
+    observation : Observation
+        ``meta["warnings"]`` lists, as sentences, what is suspicious but usable.
+
+    Raises
+    ------
+    InputError
+        Naming file, HDU, column or keyword, the value found and the remedy.
+    """
+    for kind in ("events", "gti", "aeff"):
+        if kind not in entry.hdus:
+            raise InputError(
+                f"OBS_ID {entry.obs_id}: the HDU index lists no '{kind}' HDU: complete the index or leave it out"
+            )
+    warnings: list[str] = []
+    with ExitStack() as stack:
+        opened = {
+            path: stack.enter_context(open_fits(resolve_below(root, path, f"OBS_ID {entry.obs_id}"), path))
+            for path in entry.paths
+        }
+
+        def table(kind: str) -> tuple[fits.BinTableHDU, str]:
+            place = entry.hdus[kind]
+            return find_table(opened[place.path], place.hdu, place.path), f"{place.path}: HDU '{place.hdu}'"
+
+        hdu, where = table("events")
+        _check_class(hdu.header, "EVENTS", where)
+        header, reference = hdu.header, _time_reference(hdu.header, where)
+        span = _observation_span(header, reference, entry, where)
+        events = _read_events(hdu, reference, where, warnings)
+        gti_hdu, gti_where = table("gti")
+        _check_class(gti_hdu.header, "GTI", gti_where)
+        gti = _read_gti(gti_hdu, reference, span, gti_where, warnings)
+        meta = _meta(header, entry, span)
+        alignment = _producer_alignment(header)
+        kinds = [kind for kind in ("aeff", "edisp", "psf", "bkg") if kind in entry.hdus]
+        irfs = {kind: read_irf(*table(kind), entry.hdus[kind].kind, warnings) for kind in kinds}
+    deadc = number_key(header, "DEADC", where)
+    if not 0 < deadc <= 1:
+        raise InputError(f"{where}: DEADC must lie in (0, 1], found {deadc}: correct the keyword")
+    _check_events(events, gti, irfs["aeff"], where, warnings)
+    _check_livetime(header, gti, deadc, where, warnings)
+    if alignment and "bkg" in irfs:
+        irfs["bkg"] = replace(irfs["bkg"], meta={**irfs["bkg"].meta, "fov_alignment": alignment})
+    return Observation(
+        obs_id=entry.obs_id,
+        events=events,
+        gti=gti,
+        pointing=_pointing(header, where),
+        deadtime_fraction=1 - deadc,
+        aeff=irfs["aeff"],
+        edisp=irfs.get("edisp"),
+        psf=irfs.get("psf"),
+        bkg=irfs.get("bkg"),
+        meta={**meta, "warnings": warnings},
+    )
+
+
+def _check_class(header: fits.Header, expected: str, where: str) -> None:
+    found = header.get("HDUCLAS1", expected)
+    if str(found).strip().upper() != expected:
+        raise InputError(
+            f"{where}: HDUCLAS1 is '{found}', not '{expected}' as the HDU index says: correct the index"
+        )
+
+
+def _producer_alignment(header: fits.Header) -> str | None:
+    """Orientation of the background table that a producer is known for, against what its FOVALIGN says.
+
+    The 45 off runs of the first H.E.S.S. data release prefer the reversed longitude by 69 in log-likelihood.
+    """
+    creator, version = str(header.get("CREATOR", "")).strip(), str(header.get("HDUVERS", "")).strip()
+    return "REVERSE_LON_RADEC" if (creator, version) == ("SASH FITS::EventListWriter", "0.2") else None
+
+
+def _time_reference(header: fits.Header, where: str) -> Time:
+    whole = number_key(header, "MJDREFI", where)
+    fraction = header.get("MJDREFF", 0.0)
+    try:
+        fraction = float(fraction)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: the keyword MJDREFF must be a number, found {fraction!r}") from None
+    scale = str(header.get("TIMESYS", "tt")).strip().lower()
+    if scale not in _TIME_SCALES:
+        raise InputError(f"{where}: TIMESYS '{scale}' is no time scale {choices(scale, _TIME_SCALES)}")
+    unit = str(header.get("TIMEUNIT", "s")).strip()
+    if unit != "s":
+        raise InputError(f"{where}: TIMEUNIT must be 's', found '{unit}': convert the times to seconds")
+    return Time(whole, fraction, format="mjd", scale=scale)
+
+
+def _observation_span(
+    header: fits.Header, reference: Time, entry: ObservationEntry, where: str
+) -> tuple[float, float]:
+    """TSTART and TSTOP, s, after the identity of the observation is confirmed."""
+    obs_id = header.get("OBS_ID", entry.obs_id)
+    try:
+        same = int(obs_id) == entry.obs_id
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise InputError(f"{where}: OBS_ID is {obs_id}, but the index says {entry.obs_id}: correct the index")
+    start, stop = number_key(header, "TSTART", where), number_key(header, "TSTOP", where)
+    if stop <= start:
+        raise InputError(f"{where}: TSTOP ({stop}) must be later than TSTART ({start})")
+    mjd = reference.mjd + start / _SECONDS_PER_DAY
+    if not _MJD_1960 <= mjd <= _MJD_2100:
+        raise InputError(
+            f"{where}: the observation would start at MJD {mjd:.1f}: correct MJDREFI, MJDREFF or TSTART"
+        )
+    return start, stop
+
+
+def _pointing(header: fits.Header, where: str) -> SkyCoord:
+    ra, dec = number_key(header, "RA_PNT", where), number_key(header, "DEC_PNT", where)
+    if not 0 <= ra <= 360:
+        raise InputError(f"{where}: RA_PNT must lie between 0 and 360 deg, found {ra}")
+    if not -90 <= dec <= 90:
+        raise InputError(f"{where}: DEC_PNT must lie between -90 and 90 deg, found {dec}")
+    return SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
+
+
+def _per_row(
+    hdu: fits.BinTableHDU, column: str, unit: u.UnitBase, where: str, default: str = ""
+) -> np.ndarray:
+    """One number per row in ``unit``, float64."""
+    values = number_column(hdu, column, where)
+    if values.ndim != 1:
+        raise InputError(
+            f"{where}: the column '{column}' must hold one number per row, found an array of shape {values.shape[1:]}"
+        )
+    text = next(c.unit for c in hdu.columns if c.name.upper() == column) or default
+    found = parse_unit(text, unit, f"{where}: the column '{column}'")
+    values = values.astype(float)
+    return values if found == unit else values * found.to(unit)
+
+
+def parse_unit(text: str, expected: u.UnitBase, where: str) -> u.UnitBase:
+    """Unit of a column.
+
+    Raises
+    ------
+    InputError
+        If it is unknown or of another dimension than ``expected``.
+    """
+    try:
+        unit = u.Unit(text)
+    except (ValueError, TypeError):
+        raise InputError(
+            f"{where} has the unknown unit '{text}': expected one such as '{expected}'"
+        ) from None
+    if not unit.is_equivalent(expected):
+        raise InputError(f"{where} has the unit '{text}': expected one such as '{expected}'")
+    return unit
+
+
+def _read_events(hdu: fits.BinTableHDU, reference: Time, where: str, warnings: list[str]) -> EventList:
+    event_id = number_column(hdu, "EVENT_ID", where)
+    time = _per_row(hdu, "TIME", u.s, where, default="s")
+    ra, dec = (_per_row(hdu, name, u.deg, where) for name in ("RA", "DEC"))
+    energy = _per_row(hdu, "ENERGY", u.TeV, where)
+    _refuse(~np.isfinite(time), time, "TIME", "s", "finite", where)
+    _refuse(~((energy > 0) & np.isfinite(energy)), energy, "ENERGY", "TeV", "finite and above 0", where)
+    _refuse(~((ra >= -360) & (ra <= 720)), ra, "RA", "deg", "between 0 and 360", where)
+    _refuse(~((dec >= -90) & (dec <= 90)), dec, "DEC", "deg", "between -90 and 90", where)
+    if ((ra < 0) | (ra > 360)).any():  # MAGIC's public files add a turn
+        warnings.append(
+            f"{where}: the column 'RA' has values a whole turn outside 0 to 360 deg, which were wrapped"
+        )
+    _check_identity(event_id, time, where, warnings)
+    radec = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
+    return EventList(event_id.astype(np.int64), time * u.s, reference, radec, energy * u.TeV)
+
+
+def _check_identity(event_id: np.ndarray, time: np.ndarray, where: str, warnings: list[str]) -> None:
+    """Refuse events that are there twice; numbers that only restart within a run (MAGIC's files) are a warning."""
+    repeated = len(event_id) - len(np.unique(event_id))
+    if not repeated:
+        return
+    order = np.lexsort((time, event_id))
+    twice = int(((np.diff(event_id[order]) == 0) & (np.diff(time[order]) == 0)).sum())
+    if twice:
+        raise InputError(
+            f"{where}: {twice} of {len(event_id)} events repeat an EVENT_ID and its TIME: remove the duplicates"
+        )
+    warnings.append(f"{where}: {repeated} of {len(event_id)} events repeat an EVENT_ID, at another TIME")
+
+
+def _refuse(wrong: np.ndarray, values: np.ndarray, column: str, unit: str, demand: str, where: str) -> None:
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise InputError(
+            f"{where}: the column '{column}' must be {demand} ({unit}), but {int(wrong.sum())} of {len(values)} values are not, "
+            f"first {values[first]:g} in row {first + 1}: remove or correct them"
+        )
+
+
+def _read_gti(
+    hdu: fits.BinTableHDU, reference: Time, span: tuple[float, float], where: str, warnings: list[str]
+) -> Gti:
+    own = _time_reference(hdu.header, where)
+    if own.scale != reference.scale or abs((own - reference).to_value(u.s)) > 1e-3:
+        raise InputError(
+            f"{where}: the time reference (MJD {own.mjd:.6f}, {own.scale}) is not that of the events "
+            f"(MJD {reference.mjd:.6f}, {reference.scale}): correct MJDREFI, MJDREFF or TIMESYS"
+        )
+    start, stop = (_per_row(hdu, name, u.s, where, default="s") for name in ("START", "STOP"))
+    if len(start) == 0 or not (stop - start).sum() > 0:
+        raise InputError(f"{where}: the good time intervals sum to 0 s: leave this observation out")
+    if not (np.isfinite(start).all() and np.isfinite(stop).all() and (stop >= start).all()):
+        raise InputError(
+            f"{where}: every STOP must be finite and not before its START: correct the intervals"
+        )
+    slack = _GTI_TOLERANCE * (span[1] - span[0])
+    if start.min() < span[0] - slack or stop.max() > span[1] + slack:
+        raise InputError(
+            f"{where}: the intervals run from {start.min():.1f} to {stop.max():.1f} s, far beyond TSTART {span[0]:.1f} and "
+            f"TSTOP {span[1]:.1f} s of the events: correct the intervals or their unit"
+        )
+    gti = Gti(start * u.s, stop * u.s, reference)
+    order = np.argsort(start, kind="stable")
+    if (start[order][1:] < stop[order][:-1]).any():
+        warnings.append(f"{where}: good time intervals overlap and were merged")
+        return gti.union(Gti(start[:0] * u.s, stop[:0] * u.s, reference))
+    return gti
+
+
+def _check_events(events: EventList, gti: Gti, aeff: IrfTable, where: str, warnings: list[str]) -> None:
+    """Compare the events as a whole with the intervals and the responses they belong to."""
+    if not len(events):
+        warnings.append(f"{where}: the event list is empty")
+        return
+    inside = gti.contains(events.time).mean()
+    if inside == 0:
+        raise InputError(
+            f"{where}: none of the {len(events)} events lies in a good time interval: correct TIME or the GTI"
+        )
+    if inside < 1 - _SUSPICIOUS:
+        warnings.append(
+            f"{where}: {100 * (1 - inside):.1f} % of the events lie outside the good time intervals"
+        )
+    edges = aeff.axis("energy_true").edges.to_value(u.TeV)
+    energy = events.energy.to_value(u.TeV)
+    covered = ((energy >= 0.5 * edges[0]) & (energy <= 2 * edges[-1])).mean()
+    if covered < 0.5:
+        raise InputError(
+            f"{where}: the column 'ENERGY' has the median {np.median(energy):.3g} TeV, but the effective area covers "
+            f"{edges[0]:.3g} to {edges[-1]:.3g} TeV: correct the unit of ENERGY"
+        )
+
+
+def _check_livetime(header: fits.Header, gti: Gti, deadc: float, where: str, warnings: list[str]) -> None:
+    ontime = gti.ontime.to_value(u.s)
+    stated = number_key(header, "ONTIME", where, default=ontime)
+    if abs(stated / ontime - 1) > _SUSPICIOUS:
+        warnings.append(
+            f"{where}: ONTIME is {stated:g} s, but the good time intervals sum to {ontime:g} s, which is used"
+        )
+    livetime = number_key(header, "LIVETIME", where, default=stated * deadc)
+    if abs(livetime - stated * deadc) > _SUSPICIOUS * stated * deadc:
+        warnings.append(
+            f"{where}: LIVETIME is {livetime:g} s, but ONTIME x DEADC is {stated * deadc:g} s; DEADC is used"
+        )
+
+
+def _meta(header: fits.Header, entry: ObservationEntry, span: tuple[float, float]) -> Mapping[str, Any]:
+    texts = {
+        "telescope": "TELESCOP",
+        "instrument": "INSTRUME",
+        "object": "OBJECT",
+        "creator": "CREATOR",
+        "origin": "ORIGIN",
+        "obs_mode": "OBS_MODE",
+    }
+    location = {}
+    for name, key in (("geolon", "GEOLON"), ("geolat", "GEOLAT"), ("altitude", "ALTITUDE")):
+        value = header.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            location[name] = float(value)
+    return {
+        **{name: str(header.get(key, "")).strip() for name, key in texts.items()},
+        "target": entry.target,
+        "tstart": span[0],
+        "tstop": span[1],
+        "location": location if len(location) == 3 else None,
+        "files": entry.paths,
+    }
+
+
+def hdu_entries(path: str, observation: Observation) -> dict[str, HduEntry]:
+    """Index entries of an observation that :func:`write_observation` writes to ``path`` (relative to the index)."""
+    found = {"events": HduEntry(path, "EVENTS", "events"), "gti": HduEntry(path, "GTI", "gti")}
+    for kind in ("aeff", "edisp", "psf", "bkg"):
+        irf: IrfTable | None = getattr(observation, kind)
+        if irf is not None:
+            found[kind] = HduEntry(path, kind.upper(), irf.kind)
+    return found
