@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dl3flow.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.time import Time
 
 HDU_TYPES = ("events", "gti", "aeff", "edisp", "psf", "bkg", "rad_max", "pointing")
 
@@ -80,3 +85,25 @@ class ObservationEntry:
         """Entry from what :meth:`to_json` gave."""
         hdus = {name: HduEntry(**hdu) for name, hdu in plain["hdus"].items()}
         return cls(**{**plain, "hdus": hdus})
+
+
+def parse_utc(value: Any, where: str) -> "Time":
+    """UTC moment from ISO text or ``MJD 53347.9``; YAML turns an unquoted date into a date object, which is as good.
+
+    Raises
+    ------
+    InputError
+        Naming ``where`` and the text.
+    """
+    from astropy.time import Time  # slow to import: only where a configuration names a time
+
+    expected = "expected UTC text such as '2004-12-08 21:55' or 'MJD 53347.9'"
+    text = value.isoformat() if hasattr(value, "isoformat") else value
+    if not isinstance(text, str):
+        raise InputError(f"{where}: {expected}, found {value!r}")
+    try:
+        if text.upper().startswith("MJD"):
+            return Time(float(text[3:]), format="mjd", scale="utc")
+        return Time(text, scale="utc")
+    except ValueError:
+        raise InputError(f"{where}: {expected}, found '{text}'") from None

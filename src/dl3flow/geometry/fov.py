@@ -1,6 +1,10 @@
 """Sky to field-of-view coordinates: offset, fov_lon, fov_lat around a pointing."""
 
+from typing import Any
+
 import numpy as np
+
+from dl3flow.errors import InputError, choices
 
 
 def unit_vectors(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
@@ -14,7 +18,10 @@ def separation(lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float) -> 
     sin_d, cos_d = np.sin(d_lon), np.cos(d_lon)
     sin_0, cos_0, sin_1, cos_1 = np.sin(lat_0), np.cos(lat_0), np.sin(lat), np.cos(lat)
     return np.asarray(
-        np.arctan2(np.hypot(cos_1 * sin_d, cos_0 * sin_1 - sin_0 * cos_1 * cos_d), sin_0 * sin_1 + cos_0 * cos_1 * cos_d)
+        np.arctan2(
+            np.hypot(cos_1 * sin_d, cos_0 * sin_1 - sin_0 * cos_1 * cos_d),
+            sin_0 * sin_1 + cos_0 * cos_1 * cos_d,
+        )
     )
 
 
@@ -39,3 +46,56 @@ def sky_to_fov(lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float) -> 
     x, y, z = unit_vectors(lon - lon_0, lat)
     cos_0, sin_0 = np.cos(lat_0), np.sin(lat_0)
     return -np.arctan2(y, cos_0 * x + sin_0 * z), np.arcsin(np.clip(cos_0 * z - sin_0 * x, -1, 1))
+
+
+def fov_to_sky(
+    fov_lon: np.ndarray, fov_lat: np.ndarray, lon_0: float, lat_0: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sky directions of field-of-view coordinates: the inverse of :func:`sky_to_fov`.
+
+    Parameters
+    ----------
+    fov_lon, fov_lat : array
+        Rad.
+    lon_0, lat_0 : float
+        Pointing, rad.
+
+    Returns
+    -------
+    lon, lat : array
+        Rad, in the frame of the pointing; longitudes in [0, 2 pi).
+    """
+    x, y, z = unit_vectors(-np.asarray(fov_lon), np.asarray(fov_lat))
+    cos_0, sin_0 = np.cos(lat_0), np.sin(lat_0)
+    lon = lon_0 + np.arctan2(y, cos_0 * x - sin_0 * z)
+    return lon % (2 * np.pi), np.arcsin(np.clip(sin_0 * x + cos_0 * z, -1, 1))
+
+
+def displaced(
+    lon: np.ndarray, lat: np.ndarray, distance: np.ndarray, angle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Directions at a great-circle distance and position angle (north through east) from others, all in rad."""
+    sin_lat = np.sin(lat) * np.cos(distance) + np.cos(lat) * np.sin(distance) * np.cos(angle)
+    new_lat = np.arcsin(np.clip(sin_lat, -1, 1))
+    east = np.sin(angle) * np.sin(distance) * np.cos(lat)
+    return (lon + np.arctan2(east, np.cos(distance) - np.sin(lat) * sin_lat)) % (2 * np.pi), new_lat
+
+
+def icrs_lonlat(frame: Any, lon: float, lat: float, where: str) -> tuple[float, float]:
+    """Right ascension and declination in rad of a direction in the frame ``icrs`` or ``galactic``.
+
+    Raises
+    ------
+    InputError
+        Listing the frames if it is neither.
+    """
+    if frame == "icrs":
+        return lon, lat
+    if frame == "galactic":
+        from astropy.coordinates import (
+            SkyCoord,
+        )  # slow to import, and rarely needed where configurations are parsed
+
+        at = SkyCoord(lon, lat, unit="rad", frame="galactic").icrs
+        return float(at.ra.rad), float(at.dec.rad)
+    raise InputError(f"{where}: unknown frame '{frame}': {choices(str(frame), ('icrs', 'galactic'))}")

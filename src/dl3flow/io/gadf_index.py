@@ -257,21 +257,10 @@ def write_hdu_index(path: Path, entries: Sequence[ObservationEntry]) -> None:
             if kind in entry.hdus:
                 hdu = entry.hdus[kind]
                 at = PurePosixPath(hdu.path)
-                rows.append(
-                    (
-                        entry.obs_id,
-                        kind,
-                        hdu.kind,
-                        "" if str(at.parent) == "." else str(at.parent),
-                        at.name,
-                        hdu.hdu,
-                    )
-                )
-    table = list(zip(*rows, strict=True)) or [[]] * 6
-    columns = [fits.Column("OBS_ID", "K", array=list(table[0]))]
-    for name, values in zip(
-        ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME"), table[1:], strict=True
-    ):
-        width = max([1, *(len(value) for value in values)])
-        columns.append(fits.Column(name, f"{width}A", array=list(values)))
+                folder = "" if str(at.parent) == "." else str(at.parent)
+                rows.append((entry.obs_id, (kind, hdu.kind, folder, at.name, hdu.hdu)))
+    columns = [fits.Column("OBS_ID", "K", array=[obs_id for obs_id, _ in rows])]
+    for n, name in enumerate(("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")):
+        values = [texts[n] for _, texts in rows]
+        columns.append(fits.Column(name, f"{max([1, *map(len, values)])}A", array=values))
     save_tables(path, [("HDU_INDEX", columns, {**GADF_KEYS, "HDUCLAS1": "INDEX", "HDUCLAS2": "HDU"})])
