@@ -122,12 +122,7 @@ def _by_cone(value: Any, entries: Sequence[ObservationEntry], where: str) -> Rea
         raise InputError(f"{where}.lat: must lie between -90 and 90 deg, found '{given['lat']}'")
     if radius <= 0:
         raise InputError(f"{where}.radius: must be above 0, found '{given['radius']}'")
-    frames = {"icrs": lambda: (lon, lat), "galactic": lambda: _icrs(lon, lat)}
-    if given["frame"] not in frames:
-        raise InputError(
-            f"{where}.frame: unknown frame '{given['frame']}': {choices(str(given['frame']), frames)}"
-        )
-    ra, dec = (math.radians(angle) for angle in frames[given["frame"]]())
+    ra, dec = fov.icrs_lonlat(given["frame"], math.radians(lon), math.radians(lat), f"{where}.frame")
 
     def reason(entry: ObservationEntry) -> str | None:
         pointing = np.radians([entry.ra, entry.dec])
