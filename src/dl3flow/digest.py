@@ -39,6 +39,32 @@ def digest(step: str, *plugins: Plugin | str, root: Path = _ROOT) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def registered(package: str, registry: str, root: Path = _ROOT) -> dict[str, str]:
+    """Module that registers each name, found without importing it (drawing libraries are slow to import).
+
+    Parameters
+    ----------
+    package : str
+        Dotted name of a package that lists its plug-in modules.
+    registry : str
+        Name of the registry, such as ``PLOTS``.
+
+    Returns
+    -------
+    modules : dict
+        Dotted module name by plug-in name or tag.
+    """
+    found = {}
+    listed = (f"{source}.{name}" for source, name in _import_statements(package, root) if source == package)
+    for module in listed:
+        for node in _tree(_path(module, root)).body:
+            for call in getattr(node, "decorator_list", []):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == f"{registry}.register":
+                    tags = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+                    found.update(dict.fromkeys([node.name, *tags], module))
+    return found
+
+
 def _closure(names: tuple[str, ...], root: Path) -> set[str]:
     found: set[str] = set()
     waiting = list(names)

@@ -1,0 +1,120 @@
+"""The command line: every workflow step as ``python -m dl3flow STEP``, and ``dl3flow check ANALYSIS.yaml``."""
+
+import argparse
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dl3flow import __version__
+from dl3flow.errors import InputError, choices
+
+STEPS = {
+    "simulate_dl3": "write one simulated observation as GADF DL3",
+    "index_dl3": "write the observation and HDU index of simulated data",
+    "reduce_observation": "bin one observation, with its responses, safe mask and background",
+    "select_observations": "list the observations, those left out with the reason",
+    "stack_observations": "sum the reduced observations",
+    "fit_datasets": "fit the models to the datasets",
+    "estimate_table": "flux points or a light curve from a fit",
+    "estimate_map": "excess, significance or residual maps",
+    "plot_product": "draw one product",
+    "summarise": "write the report",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; exit status 0, 1 for wrong input (one sentence on stderr), 2 for a wrong command."""
+    warnings.showwarning = _say_warning
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and not words[0].startswith("-"):
+            if words[0] == "check":
+                return _check(words[1:])
+            return _run_step(words[0], words[1:])
+        return _describe(words)
+    except InputError as error:
+        print(f"dl3flow: {error}", file=sys.stderr)
+        return 1
+
+
+def _describe(words: list[str]) -> int:
+    steps = "\n".join(f"  {name:20} {does}" for name, does in STEPS.items())
+    parser = argparse.ArgumentParser(
+        prog="dl3flow",
+        description="From DL3 gamma-ray data to published results. The workflow itself is started by `snakemake`.",
+        epilog=f"commands:\n  check ANALYSIS.yaml  validate a configuration and the DL3 files that it uses\n"
+        f"\nworkflow steps (STEP --help says more):\n{steps}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.parse_args(words)
+    parser.print_help()
+    return 0
+
+
+def _run_step(step: str, words: list[str]) -> int:
+    if step not in STEPS:
+        print(f"dl3flow: unknown command '{step}': {choices(step, ['check', *STEPS])}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"dl3flow.steps.{step}")
+    parser = argparse.ArgumentParser(
+        prog=f"dl3flow {step}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    named = {"nargs": "+", "action": "append", "default": []}
+    parser.add_argument("--input", metavar=("NAME", "PATH"), help="input files, by role", **named)
+    parser.add_argument("--output", metavar=("NAME", "PATH"), help="output file, by role", **named)
+    parser.add_argument(
+        "--options", default="{}", metavar="JSON", help="options; `-` reads them from standard input"
+    )
+    parser.add_argument(
+        "--setting", metavar="NAME=VALUE", action="append", default=[], help="option that changes no product"
+    )
+    parser.add_argument("--code", default="", help="digest of the code, for the provenance")
+    given = parser.parse_args(words)
+
+    from dl3flow.io.provenance import collect_provenance
+
+    inputs = {name: [Path(path) for path in paths] for name, *paths in given.input}
+    outputs = {name: Path(path) for name, path in given.output}
+    options = _options(sys.stdin.read() if given.options == "-" else given.options)
+    provenance = collect_provenance(step, given.code, options, inputs)
+    module.run(inputs, outputs, options | dict(item.split("=", 1) for item in given.setting), provenance)
+    return 0
+
+
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--options: not JSON ({error})") from None
+    if not isinstance(options, dict):
+        raise InputError('--options: expected a JSON object such as `{"name": "flux_points"}`')
+    return options
+
+
+def _check(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="dl3flow check",
+        description="Validate an analysis and every DL3 file that it uses; nothing is written.",
+    )
+    parser.add_argument("analysis", type=Path, help="analysis file, such as config/analyses/demo.yaml")
+    parser.add_argument(
+        "--config", type=Path, default=Path("config/config.yaml"), help="where the data are named"
+    )
+    given = parser.parse_args(words)
+
+    from dl3flow.config import check_analysis
+
+    findings = check_analysis(given.analysis, given.config)
+    print("\n".join(findings) if findings else f"{given.analysis}: all is well")
+    return 1 if findings else 0
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"dl3flow: warning: {message}", file=sys.stderr)
