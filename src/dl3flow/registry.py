@@ -145,7 +145,7 @@ class Registry:
 
         def add(function: Callable[..., Any]) -> Plugin:
             plugin = Plugin(function.__name__, function, tags, companions)
-            for name in (plugin.name, *tags):
+            for name in dict.fromkeys((plugin.name, *tags)):
                 if name in self._plugins:
                     raise KeyError(f"{self.kind} '{name}' is registered twice")
                 self._plugins[name] = plugin

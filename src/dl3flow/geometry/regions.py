@@ -38,15 +38,18 @@ def region_mask(geom: SkyGeometry, regions: Regions) -> np.ndarray:
     return inside
 
 
-def exclusion_mask(geom: SkyGeometry, regions: Regions, binsz: u.Quantity | None = None) -> np.ndarray:
+def exclusion_mask(
+    geom: SkyGeometry, regions: Regions, whole: SkyGeometry, binsz: u.Quantity | None = None
+) -> np.ndarray:
     """True for the pixels outside all regions, that is usable for background; shape (n_lat, n_lon).
 
-    With ``binsz`` the regions are drawn on pixels of that size on the same centre and width, and each pixel of
-    ``geom`` takes the value of the one that holds its centre: how a mask made once for several analyses behaves.
+    With ``binsz`` the regions are drawn on pixels of that size on the centre and width of ``whole``, the geometry that
+    ``geom`` is cut from, and each pixel of ``geom`` takes the value of the one that holds its centre: so behaves a mask
+    that is made once for all observations of an analysis.
     """
     if binsz is None:
         return ~region_mask(geom, regions)
-    drawn = geom.coarser(binsz)
+    drawn = whole.coarser(binsz)
     return sample_mask(drawn, ~region_mask(drawn, regions), geom)
 
 

@@ -5,7 +5,9 @@ Functions take directions and parameters in rad and return sr-1; the integral ov
 zero, ``resolution`` the angle below which it is smooth: pixels are divided until they are finer.
 """
 
+import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 
 from dl3flow.geometry import fov
 from dl3flow.geometry.sky import SkyGeometry
@@ -27,7 +29,8 @@ def point(lon: np.ndarray, lat: np.ndarray, lon_0: Angle = 0.0, lat_0: Angle = 0
 
 
 def _gauss_radius(lon_0: float, lat_0: float, sigma: float, e: float, phi: float) -> float:
-    return 5 * sigma
+    # exp(-18): the edge of the window must not show in differences of the likelihood
+    return 6 * sigma
 
 
 def _gauss_resolution(lon_0: float, lat_0: float, sigma: float, e: float, phi: float) -> float:
@@ -68,7 +71,9 @@ def _position_angle(lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float
     )
 
 
-def pixel_fractions(model: Plugin, values: np.ndarray, geom: SkyGeometry, factor: int) -> np.ndarray:
+def pixel_fractions(
+    model: Plugin, values: np.ndarray, geom: SkyGeometry, factor: int, frame: str | None = None
+) -> np.ndarray:
     """Share of the flux in each pixel of ``geom``.
 
     A point is shared among the four nearest pixels so that its centroid is exact; another model is averaged over
@@ -79,23 +84,29 @@ def pixel_fractions(model: Plugin, values: np.ndarray, geom: SkyGeometry, factor
     model : Plugin
         Of `SPATIAL_MODELS`.
     values : array, shape (n_par,)
-        Parameters in rad, in the frame of ``geom``.
+        Parameters in rad.
     geom : SkyGeometry
     factor : int
         Points per pixel and direction; see `oversampling`.
+    frame : str, optional
+        Frame of the model; that of ``geom`` by default.
 
     Returns
     -------
     fractions : array, shape (n_lat, n_lon)
     """
     if model.companions.get("is_point"):
-        return _share_bilinear(geom, values[0], values[1])
+        return _share_bilinear(geom, SkyCoord(values[0] * u.rad, values[1] * u.rad, frame=frame or geom.frame))
     ny, nx = geom.shape
     steps = (np.arange(factor) + 0.5) / factor - 0.5
     y = (np.arange(ny)[:, None] + steps).reshape(-1, 1)
     x = (np.arange(nx)[:, None] + steps).reshape(1, -1)
     lon, lat = geom.wcs.all_pix2world(*np.broadcast_arrays(x, y), 0)
-    density = model.function(np.radians(lon), np.radians(lat), *values)
+    lon, lat = np.radians(lon), np.radians(lat)
+    if frame is not None and frame != geom.frame:
+        sky = SkyCoord(lon * u.rad, lat * u.rad, frame=geom.frame).transform_to(frame).spherical
+        lon, lat = sky.lon.rad, sky.lat.rad
+    density = model.function(lon, lat, *values)
     density = np.where(np.isfinite(density), density, 0.0)
     return density.reshape(ny, factor, nx, factor).mean(axis=(1, 3)) * geom.solid_angle.value
 
@@ -108,8 +119,8 @@ def oversampling(model: Plugin, values: np.ndarray, geom: SkyGeometry) -> int:
     return int(np.clip(np.ceil(np.radians(geom.binsz) / resolution), 1, _MAX_OVERSAMPLING))
 
 
-def _share_bilinear(geom: SkyGeometry, lon_0: float, lat_0: float) -> np.ndarray:
-    x, y = geom.wcs.all_world2pix(np.degrees(lon_0), np.degrees(lat_0), 0)
+def _share_bilinear(geom: SkyGeometry, position: SkyCoord) -> np.ndarray:
+    x, y = geom.pixel(position)
     fractions = np.zeros(geom.shape)
     i, j = int(np.floor(x)), int(np.floor(y))
     dx, dy = float(x) - i, float(y) - j

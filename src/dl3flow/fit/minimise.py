@@ -1,0 +1,317 @@
+"""Fit: the minimum of a joint likelihood, with errors; the only door to iminuit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from iminuit import Minuit
+
+from dl3flow.data.dataset import Dataset
+from dl3flow.data.products import DatasetStat, FitResult
+from dl3flow.errors import InputError
+from dl3flow.fit.binding import bind, for_dataset, free_parameters
+from dl3flow.fit.likelihood import Likelihood, build_likelihood, build_stat
+from dl3flow.fit.npred import background_of, frame_of, predict_counts, response_pixel, source_position, start_vector
+from dl3flow.fit.search import SEARCH_RADIUS, best_position
+from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
+from dl3flow.models.spatial import oversampling
+
+_MAX_ROUNDS = 5
+# a better place must promise this gain in stat before a fit is begun again from there
+_SCORE_GAIN = 1.0
+_STEP = 0.1
+_POSITION_STEP = 0.02 * u.deg
+
+
+def add_backgrounds(datasets: Sequence[Dataset], models: Models, free: Sequence[str]) -> Models:
+    """Models with a FoV background ``<dataset>-bkg`` for every dataset that has none; ``free`` names what varies."""
+    added = []
+    for dataset in datasets:
+        if background_of(dataset, models) is None:
+            parameters = (
+                Parameter("norm", 1.0, frozen="norm" not in free, min=0.0),
+                Parameter("tilt", 0.0, frozen="tilt" not in free),
+                Parameter("reference", 1.0, u.TeV, frozen=True),
+            )
+            added.append(BackgroundModel(f"{dataset.name}-bkg", Component("power_law_norm", parameters), (dataset.name,)))
+    return replace(models, backgrounds=(*models.backgrounds, *added))
+
+
+def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
+    """Maximum-likelihood fit of ``models`` to all ``datasets`` jointly.
+
+    MIGRAD and HESSE (James and Roos 1975, through iminuit) on the analytic gradient. The responses of a source are those
+    at its declared position: where the best fit lies on another response pixel, the fit is repeated there. A source with
+    a free position is looked for within its limits (0.5 deg around the start without limits) before the fit and after it,
+    and the fit is begun again from a place that the data prefer.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    models : Models
+
+    Returns
+    -------
+    result : FitResult
+        ``success`` is False, and ``message`` says why, where the minimum is doubtful.
+
+    Raises
+    ------
+    InputError
+        If a source is seen by no dataset, or a start value lies outside its limits.
+    """
+    models, warnings = _checked(datasets, models)
+    models = _searched(datasets, models)
+    best = _converged(datasets, models)
+    for _ in range(_MAX_ROUNDS):
+        moved = _searched(datasets, best.models)
+        if moved is best.models:
+            break
+        other = _converged(datasets, moved)
+        if other.stat > best.stat - 1e-3:
+            break
+        best = other
+    return _result(datasets, best, warnings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Minimum:
+    """One finished minimisation."""
+
+    minuit: Minuit
+    likelihood: Likelihood
+    models: Models
+    offset: float
+    scale: np.ndarray
+
+    @property
+    def stat(self) -> float:
+        return float(self.minuit.fval) + self.offset
+
+
+def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[str]]:
+    """Models without free parameters that no data constrain, and a sentence for each that was frozen."""
+    warnings: list[str] = []
+    if not datasets:
+        raise InputError("the fit has no dataset: all observations were left out")
+    names = {d.name for d in datasets}
+    for source in models.sources:
+        if source.datasets is not None and not names & set(source.datasets):
+            raise InputError(
+                f"source '{source.name}' is restricted to the datasets {', '.join(source.datasets)}, of which none is in the "
+                f"fit (datasets: {', '.join(sorted(names))}): correct its `datasets_names`"
+            )
+        if not any(_reaches(d, source) for d in datasets if for_dataset(d.name, source.datasets)):
+            at = source_position(source).icrs
+            raise InputError(
+                f"source '{source.name}' at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) lies outside the field of every dataset: "
+                "correct its `lon_0` and `lat_0`, or remove it"
+            )
+    frozen: dict[str, Parameter] = {}
+    for background in models.backgrounds:
+        seen = [d for d in datasets if for_dataset(d.name, background.datasets)]
+        usable = sum(np.any(d.mask & (d.background.counts.data > 0), axis=(1, 2)).sum() for d in seen)
+        for p in background.spectral.parameters:
+            if not p.frozen and (usable == 0 or (p.name == "tilt" and usable == 1)):
+                frozen[f"{background.name}.{p.name}"] = replace(p, frozen=True)
+                warnings.append(
+                    f"{background.name}.{p.name} was kept at {p.value:g}: its datasets have {usable} energy bins with background in the fit"
+                )
+    for name, p in models.parameters().items():
+        if p.value < p.min or p.value > p.max:
+            raise InputError(f"parameter '{name}' starts at {p.value:g}, outside its limits {p.min:g} to {p.max:g}: correct one of them")
+    return models.with_parameters(frozen), warnings
+
+
+def _reaches(dataset: Dataset, source: Source) -> bool:
+    _, _, inside = dataset.geom.index(source_position(source))
+    if not bool(inside):
+        return False
+    j, i = dataset.geom.nearest(source_position(source))
+    return bool((dataset.exposure.data[:, j, i] > 0).any())
+
+
+def _searched(datasets: Sequence[Dataset], models: Models) -> Models:
+    """Models with each free position moved to the place that the data prefer; the same object if none is."""
+    for source in models.sources:
+        if any(source.spatial[n].frozen or source.spatial[n].link for n in ("lon_0", "lat_0")):
+            continue
+        position, score, present = best_position(datasets, models, source)
+        near = position.separation(source_position(source)) < 1.5 * datasets[0].geom.binsz * u.deg
+        if score > present + _SCORE_GAIN and not near:
+            models = models.with_parameters(_moved(source, position))
+    return models
+
+
+def _moved(source: Source, position: SkyCoord) -> dict[str, Parameter]:
+    at = position.transform_to(frame_of(source)).spherical
+    moved = {}
+    for name, value in (("lon_0", at.lon), ("lat_0", at.lat)):
+        p = source.spatial[name]
+        found = float(value.to_value(p.unit))
+        if name == "lon_0":
+            turn = float((360 * u.deg).to_value(p.unit))
+            found += turn * round((p.value - found) / turn)
+        moved[f"{source.name}.{name}"] = replace(p, value=found)
+    return moved
+
+
+def _converged(datasets: Sequence[Dataset], models: Models) -> _Minimum:
+    """Minimum whose sources lie on the response pixels, and are as fine, as the likelihood was built for."""
+    found = _minimise(datasets, models)
+    for _ in range(_MAX_ROUNDS):
+        if _responses(datasets, found.models) == _responses(datasets, models) and not _is_coarse(datasets, models, found.models):
+            break
+        models = found.models
+        found = _minimise(datasets, models)
+    return found
+
+
+def _is_coarse(datasets: Sequence[Dataset], built: Models, found: Models) -> bool:
+    """True if a source at its best fit is too small for the pixel division that its start values asked for."""
+    for before, after in zip(built.sources, found.sources, strict=True):
+        old, new = (bind(s.name, s.spatial, {}) for s in (before, after))
+        if any(oversampling(new.plugin, new.start, d.geom) > oversampling(old.plugin, old.start, d.geom) for d in datasets):
+            return True
+    return False
+
+
+def _responses(datasets: Sequence[Dataset], models: Models) -> list[tuple[tuple[int, int], ...]]:
+    return [
+        tuple(
+            response_pixel(m.exposure.geom, m.exposure.data, source_position(s))
+            for d in datasets
+            for m in (d.psf, d.edisp)
+            if m is not None
+        )
+        for s in models.sources
+    ]
+
+
+def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
+    likelihood = build_likelihood(datasets, models)
+    parameters = models.parameters()
+    free = [parameters[name] for name in likelihood.names]
+    scale = np.array([_step(name, p) / _STEP for name, p in zip(likelihood.names, free, strict=True)])
+    offset = likelihood.stat(likelihood.start)
+
+    # the large constant is taken off so that differences keep their digits
+    minuit = Minuit(
+        lambda x: likelihood.stat(x * scale) - offset,
+        likelihood.start / scale,
+        name=likelihood.names,
+        grad=lambda x: likelihood.gradient(x * scale) * scale,
+    )
+    minuit.errordef, minuit.tol, minuit.strategy = 1.0, 0.1, 1
+    for name, p, s in zip(likelihood.names, free, scale, strict=True):
+        low, high = _limits(name, p)
+        minuit.limits[name] = (None if np.isnan(low) else low / s, None if np.isnan(high) else high / s)
+        minuit.errors[name] = _STEP
+    if len(free):
+        minuit.migrad(ncall=5000)
+        if not minuit.valid:
+            minuit.migrad(ncall=5000)
+        minuit.hesse()
+    changed = {
+        name: replace(parameters[name], value=float(v * s), error=float(e * s))
+        for name, v, e, s in zip(likelihood.names, minuit.values, minuit.errors, scale, strict=True)
+    }
+    return _Minimum(minuit, likelihood, _with_links(models, changed), offset, scale)
+
+
+def _with_links(models: Models, changed: dict[str, Parameter]) -> Models:
+    names, position = free_parameters(models)
+    parameters = models.parameters()
+    linked = {
+        name: replace(parameters[name], value=changed[names[k]].value, error=changed[names[k]].error) for name, k in position.items()
+    }
+    return models.with_parameters(linked)
+
+
+def _step(name: str, p: Parameter) -> float:
+    """First trial step: a tenth of the value, or what the kind of parameter suggests."""
+    if p.error > 0:
+        return p.error
+    if name.rsplit(".", 1)[1] in ("lon_0", "lat_0"):
+        return float(_POSITION_STEP.to_value(p.unit))
+    return _STEP * abs(p.value) if p.value != 0 else _STEP
+
+
+def _limits(name: str, p: Parameter) -> tuple[float, float]:
+    """The parameter's limits; a position without any stays within twice the search radius of its start."""
+    low, high = p.min, p.max
+    kind = name.rsplit(".", 1)[1]
+    if kind in ("lon_0", "lat_0"):
+        reach = 2 * float(SEARCH_RADIUS.to_value(p.unit))
+        low = p.value - reach if np.isnan(low) else low
+        high = p.value + reach if np.isnan(high) else high
+    if kind == "sigma" and np.isnan(low):
+        low = 1e-4 * float((1 * u.deg).to_value(p.unit))
+    if kind == "e":
+        low, high = (0.0 if np.isnan(low) else low), (0.999 if np.isnan(high) else high)
+    return low, high
+
+
+def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -> FitResult:
+    minuit, names = found.minuit, found.likelihood.names
+    parameters = found.models.parameters()
+    at_limit = [n for n in names if _is_at_limit(n, parameters[n])]
+    warnings = warnings + [f"{n} ends at a limit ({parameters[n].value:g}): its error is not meaningful" for n in at_limit]
+    covariance = np.zeros((len(names), len(names)))
+    reasons = []
+    if names:
+        if minuit.covariance is not None:
+            covariance = np.asarray(minuit.covariance) * np.outer(found.scale, found.scale)
+        fmin = minuit.fmin
+        if not fmin.is_valid:
+            reasons.append(f"the minimum was not reached (estimated distance {fmin.edm:.2g}, goal {fmin.edm_goal:.2g})")
+        if not fmin.has_accurate_covar and not at_limit:
+            reasons.append("the covariance is not accurate: a parameter may not be constrained by the data")
+        if not np.isfinite(found.stat):
+            reasons.append("the statistic is not finite")
+    else:
+        warnings = [*warnings, "no parameter is free: the statistic is that of the start values"]
+    covariance.setflags(write=False)
+    return FitResult(
+        success=not reasons,
+        message="; ".join(reasons) or "converged",
+        stat=found.likelihood.stat(_vector(found)),
+        models=found.models,
+        free=names,
+        covariance=covariance,
+        datasets=tuple(_dataset_stat(d, found.models) for d in datasets),
+        minimiser={
+            "name": "minuit migrad + hesse",
+            "edm": float(minuit.fmin.edm) if names else 0.0,
+            "n_evaluations": int(minuit.nfcn + minuit.ngrad) if names else 0,
+            "at_limit": at_limit,
+            "warnings": warnings,
+        },
+    )
+
+
+def _vector(found: _Minimum) -> np.ndarray:
+    return np.array(found.minuit.values) * found.scale if found.likelihood.names else found.likelihood.start
+
+
+def _is_at_limit(name: str, p: Parameter) -> bool:
+    low, high = _limits(name, p)
+    near = max(1e-3 * p.error, 1e-9 * abs(p.value))
+    return bool(p.value - low < near or high - p.value < near)
+
+
+def _dataset_stat(dataset: Dataset, models: Models) -> DatasetStat:
+    mask = dataset.mask
+    signal, background = predict_counts(dataset, models)
+    weigh = [np.where(mask, v, 0.0).sum(axis=(1, 2)) for v in (dataset.counts.data, signal, background)]
+    return DatasetStat(
+        dataset.name, build_stat(dataset, models)(start_vector(models), None), int(mask.sum()), dataset.energy.edges, *weigh
+    )
+
+
+def source_ts(datasets: Sequence[Dataset], result: FitResult, source: str) -> float:
+    """Test statistic of a source: stat of the best fit without it, less stat with it."""
+    without = replace(result.models, sources=tuple(s for s in result.models.sources if s.name != source))
+    return _converged(datasets, without).stat - result.stat

@@ -1,0 +1,274 @@
+"""Predicted counts: a source's flux folded with a dataset's responses, as a pure function of the parameters.
+
+For one source and dataset, with E a true and k a reconstructed energy bin (gammapy docs, "Predicted counts"):
+
+    s[k, x] = sum_E  edisp[E, k]  exposure[E, x]  flux[E]  (psf[E] * template)(x)
+
+the flux integrated over the true bin, the template the share of flux per pixel, convolved before it is multiplied by
+the exposure. Point spread and dispersion are those of the response pixel nearest to the source's *declared* position,
+so that the result depends on the parameters alone and never on the path of a fit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+
+from dl3flow.data.dataset import Dataset
+from dl3flow.fit.binding import Binding, bind, for_dataset, free_parameters
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.irf.edisp import kernels_from_density
+from dl3flow.kernels.convolve import build_convolution, convolve, correlate, psf_kernels
+from dl3flow.kernels.integrate import gauss_legendre_bins
+from dl3flow.models.source import BackgroundModel, Models, Source
+from dl3flow.models.spatial import oversampling, pixel_fractions
+from dl3flow.units import ENERGY, EXPOSURE
+
+# relative step of the central differences that give a template's derivatives
+_STEP = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """Counts of one source in a window of a dataset.
+
+    Attributes
+    ----------
+    rows, columns : slice
+        Window in the dataset's pixels.
+    counts : array, shape (n_energy, n_rows, n_columns)
+    pull : function (weights, gradient) -> None
+        Adds d(sum(weights x counts))/dx to ``gradient``; weights have the shape of ``counts``.
+    """
+
+    rows: slice
+    columns: slice
+    counts: np.ndarray
+    pull: Callable[[np.ndarray, np.ndarray], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """A dataset's response at one place, in internal units.
+
+    Attributes
+    ----------
+    kernels : array, shape (n_true, k, k)
+    edisp : array, shape (n_true, n_energy)
+    exposure : array, shape (n_true, n_lat, n_lon), cm2 s
+    """
+
+    kernels: np.ndarray
+    edisp: np.ndarray
+    exposure: np.ndarray
+
+
+def response_at(dataset: Dataset, position: SkyCoord) -> Response:
+    """Point-spread kernels and dispersion of the response pixel nearest to ``position`` that has exposure."""
+    n_true = dataset.energy_true.n_bins
+    kernels = np.ones((n_true, 1, 1))
+    if dataset.psf is not None:
+        rad = dataset.psf.psf.axis("rad")
+        j, i = response_pixel(dataset.psf.exposure.geom, dataset.psf.exposure.data, position)
+        profiles = dataset.psf.psf.quantity[:, :, j, i].to_value("sr-1")
+        kernels = psf_kernels(profiles, rad.edges.to_value(u.deg), dataset.geom.binsz)
+    edisp = np.eye(n_true, dataset.energy.n_bins)
+    if dataset.edisp is not None:
+        j, i = response_pixel(dataset.edisp.exposure.geom, dataset.edisp.exposure.data, position)
+        edisp = dataset.edisp.edisp.data[:, :, j, i]
+        if not dataset.edisp.is_kernel:
+            edisp = kernels_from_density(edisp, dataset.edisp.edisp.axis("migra"), dataset.energy_true, dataset.energy)
+    return Response(kernels, np.asarray(edisp, dtype=float), dataset.exposure.quantity.to_value(EXPOSURE).astype(float))
+
+
+def response_pixel(geom: SkyGeometry, exposure: np.ndarray, position: SkyCoord) -> tuple[int, int]:
+    """Pixel (j, i) nearest to ``position`` among those with exposure; the nearest of all if none has any."""
+    j, i = geom.nearest(position)
+    valid = (exposure > 0).any(axis=0)
+    if valid[j, i] or not valid.any():
+        return j, i
+    x, y = geom.pixel(position)
+    rows, columns = np.nonzero(valid)
+    best = int(np.argmin((rows - y) ** 2 + (columns - x) ** 2))
+    return int(rows[best]), int(columns[best])
+
+
+def source_position(source: Source) -> SkyCoord:
+    """Declared direction of a source."""
+    return SkyCoord(source.spatial["lon_0"].quantity, source.spatial["lat_0"].quantity, frame=frame_of(source))
+
+
+def frame_of(source: Source) -> str:
+    """Frame of a source's position."""
+    return str(source.spatial.options.get("frame", "icrs"))
+
+
+def build_signal(
+    dataset: Dataset, source: Source, spectral: Binding, spatial: Binding
+) -> Callable[[np.ndarray], Signal | None]:
+    """Counts of one source in one dataset, as a function of the free vector; None where it does not reach the map.
+
+    What depends on frozen parameters alone is computed here, once.
+    """
+    response = response_at(dataset, source_position(source))
+    transforms = build_convolution(response.kernels)
+    geom, kernel_half = dataset.geom, response.kernels.shape[-1] // 2
+    frame = frame_of(source)
+    factor = oversampling(spatial.plugin, spatial.start, geom)
+    points, weights = gauss_legendre_bins(dataset.energy_true.edges.to_value(ENERGY))
+    spectrum_gradient = spectral.plugin.companions.get("gradient")
+
+    def flux(x: np.ndarray) -> np.ndarray:
+        return np.asarray((weights * spectral.plugin.function(points, *spectral.values(x))).sum(axis=1))
+
+    def flux_gradient(x: np.ndarray) -> np.ndarray:
+        values = spectral.values(x)
+        if spectrum_gradient is not None:
+            return np.asarray((weights * spectrum_gradient(points, *values)).sum(axis=2))
+        return _differences(
+            lambda v: (weights * spectral.plugin.function(points, *v)).sum(axis=1), values, _STEP * np.abs(values) + 1e-12
+        )
+
+    def shape(x: np.ndarray) -> "_Shape | None":
+        values = spatial.values(x)
+        radius = np.degrees(spatial.plugin.companions["radius"](*values)) / geom.binsz
+        half = int(np.ceil(radius)) + 1
+        at = SkyCoord(values[0] * u.rad, values[1] * u.rad, frame=frame)
+        px, py = geom.pixel(at)
+        if not (np.isfinite(px) and np.isfinite(py)):
+            return None
+        j, i = int(np.round(py)), int(np.round(px))
+        reach = half + kernel_half
+        rows = slice(max(j - reach, 0), min(j + reach + 1, geom.shape[0]))
+        columns = slice(max(i - reach, 0), min(i + reach + 1, geom.shape[1]))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return None
+        window = geom.part((j - half, j + half + 1), (i - half, i + half + 1))
+        inner = (
+            slice(rows.start - (j - reach), rows.stop - (j - reach)),
+            slice(columns.start - (i - reach), columns.stop - (i - reach)),
+        )
+        template = pixel_fractions(spatial.plugin, values, window, factor, frame)
+        length, transformed = transforms(2 * half + 1)
+        full = convolve(template, length, transformed, 2 * reach + 1)
+        seen = full[:, *inner] * response.exposure[:, rows, columns]
+        return _Shape(values, window, rows, columns, inner, length, transformed, seen)
+
+    def template_gradient(at: "_Shape") -> np.ndarray:
+        resolution = spatial.plugin.companions.get("resolution")
+        scale = resolution(*at.values) * 3 if resolution else np.radians(geom.binsz)
+        steps = np.where(np.arange(len(at.values)) < 2, _STEP * scale, _STEP * np.maximum(np.abs(at.values), 0.1 * scale))
+        return _differences(
+            lambda v: pixel_fractions(spatial.plugin, v, at.window, factor, frame), at.values, steps, spatial.is_free
+        )
+
+    nowhere = np.zeros(0)
+    frozen_shape = None if spatial.is_free.any() else shape(nowhere)
+    frozen_flux = None if spectral.is_free.any() else flux(nowhere)
+
+    def signal(x: np.ndarray) -> Signal | None:
+        at = shape(x) if spatial.is_free.any() else frozen_shape
+        if at is None:
+            return None
+        in_bin = flux(x) if frozen_flux is None else frozen_flux
+        n_true = len(in_bin)
+        counts = ((response.edisp.T * in_bin) @ at.seen.reshape(n_true, -1)).reshape(-1, *at.seen.shape[1:])
+
+        def pull(by_counts: np.ndarray, gradient: np.ndarray) -> None:
+            back = (response.edisp @ by_counts.reshape(len(by_counts), -1)).reshape(at.seen.shape)
+            if spectral.is_free.any():
+                by_flux = np.einsum("txy,txy->t", at.seen, back)
+                spectral.pull(flux_gradient(x) @ by_flux, gradient)
+            if spatial.is_free.any():
+                reach = at.window.shape[0] + 2 * kernel_half
+                padded = np.zeros((n_true, reach, reach))
+                padded[:, *at.inner] = back * response.exposure[:, at.rows, at.columns] * in_bin[:, None, None]
+                by_template = correlate(padded, at.length, at.transforms, at.window.shape[0])
+                spatial.pull(np.einsum("qyx,yx->q", template_gradient(at), by_template), gradient)
+
+        return Signal(at.rows, at.columns, counts, pull)
+
+    return signal
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """A source's template seen through point spread and exposure, in a window of the dataset."""
+
+    values: np.ndarray
+    window: SkyGeometry
+    rows: slice
+    columns: slice
+    inner: tuple[slice, slice]
+    length: int
+    transforms: np.ndarray
+    seen: np.ndarray
+
+
+def _differences(
+    function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, steps: np.ndarray, wanted: np.ndarray | None = None
+) -> np.ndarray:
+    """Central differences of ``function`` by each wanted value; zero for the others."""
+    rows = []
+    at = function(values)
+    for n, step in enumerate(steps):
+        if wanted is not None and not wanted[n]:
+            rows.append(np.zeros_like(at))
+            continue
+        shift = np.zeros_like(values)
+        shift[n] = step
+        rows.append((function(values + shift) - function(values - shift)) / (2 * step))
+    return np.array(rows)
+
+
+def background_of(dataset: Dataset, models: Models) -> BackgroundModel | None:
+    """Background model of a dataset, the last one in the file that applies to it."""
+    found = [b for b in models.backgrounds if for_dataset(dataset.name, b.datasets)]
+    return found[-1] if found else None
+
+
+def build_weight(dataset: Dataset, models: Models) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, Binding | None]]:
+    """Factor on the background per energy bin, its derivatives by the model's parameters, and their binding."""
+    energy = dataset.energy.centers.to_value(ENERGY)
+    model = background_of(dataset, models)
+    if model is None:
+        ones, none = np.ones(len(energy)), np.zeros((0, len(energy)))
+        return lambda x: (ones, none, None)
+    binding = bind(model.name, model.spectral, free_parameters(models)[1])
+
+    def weight(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Binding | None]:
+        values = binding.values(x)
+        gradient = binding.plugin.companions["gradient"](energy, *values)
+        return binding.plugin.function(energy, *values), gradient, binding
+
+    return weight
+
+
+def build_signals(dataset: Dataset, models: Models) -> tuple[Callable[[np.ndarray], Signal | None], ...]:
+    """`build_signal` of every source that the dataset sees."""
+    position = free_parameters(models)[1]
+    return tuple(
+        build_signal(dataset, s, bind(s.name, s.spectral, position), bind(s.name, s.spatial, position))
+        for s in models.sources
+        if for_dataset(dataset.name, s.datasets)
+    )
+
+
+def predict_counts(dataset: Dataset, models: Models) -> tuple[np.ndarray, np.ndarray]:
+    """Expected signal and background counts of a dataset at the models' values; shape (n_energy, n_lat, n_lon) each."""
+    x = start_vector(models)
+    signal = np.zeros(dataset.counts.data.shape)
+    for build in build_signals(dataset, models):
+        part = build(x)
+        if part is not None:
+            signal[:, part.rows, part.columns] += part.counts
+    weight, _, _ = build_weight(dataset, models)(x)
+    return signal, dataset.background.counts.data * weight[:, None, None]
+
+
+def start_vector(models: Models) -> np.ndarray:
+    """Free vector at the models' values, in the parameters' own units."""
+    parameters = models.parameters()
+    return np.array([parameters[name].value for name in free_parameters(models)[0]])

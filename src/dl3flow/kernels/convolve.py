@@ -1,0 +1,124 @@
+"""Point-spread kernels on pixels, and convolution with its adjoint by FFT."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from scipy import fft
+
+CONTAINMENT = 0.999
+_OVERSAMPLING = 20
+
+
+@lru_cache(maxsize=32)
+def _radial_weights(binsz: float, rad_edges: tuple[float, ...], half: int) -> np.ndarray:
+    """Matrix that turns a radial profile into means over pixels; shape (half + 1, half + 1, n_rad), one quadrant.
+
+    The profile is linear between the centres of its bins, and extrapolated linearly to zero distance and into the
+    corners beyond its last edge (the peer's convention: the wings do not end abruptly inside a square kernel).
+    """
+    edges = np.array(rad_edges)
+    nodes = 0.5 * (edges[1:] + edges[:-1])
+    steps = ((np.arange(_OVERSAMPLING) + 0.5) / _OVERSAMPLING - 0.5) * binsz
+    x = (np.arange(half + 1)[:, None] * binsz + steps).ravel()
+    r = np.hypot(x[:, None], x[None, :])
+    left = np.clip(np.searchsorted(nodes, r, side="right") - 1, 0, len(nodes) - 2)
+    fraction = (r - nodes[left]) / (nodes[left + 1] - nodes[left])
+    share = 1 / _OVERSAMPLING**2
+    row = np.repeat(np.arange(half + 1), _OVERSAMPLING)
+    pixel = (row[:, None] * (half + 1) + row[None, :]) * len(nodes)
+    size = (half + 1) ** 2 * len(nodes)
+    weights = np.bincount((pixel + left).ravel(), (share * (1 - fraction)).ravel(), size)
+    weights += np.bincount((pixel + left + 1).ravel(), (share * fraction).ravel(), size)
+    return weights.reshape(half + 1, half + 1, len(nodes))
+
+
+def psf_kernels(profiles: np.ndarray, rad_edges: np.ndarray, binsz: float) -> np.ndarray:
+    """Pixel kernels of radial profiles.
+
+    Each is the mean of the profile over every pixel (20 x 20 points each), cut to the square that holds the circle of
+    99.9 % containment, and normalised to one.
+
+    Parameters
+    ----------
+    profiles : array, shape (n, n_rad)
+        Density per solid angle at the centres of the rad bins.
+    rad_edges : array, shape (n_rad + 1,)
+    binsz : float
+        Pixel size in the unit of ``rad_edges``.
+
+    Returns
+    -------
+    kernels : array, shape (n, k, k)
+        With odd k; zero where the profile is zero.
+    """
+    half = np.array([_half_size(profile, rad_edges, binsz) for profile in profiles])
+    size = int(half.max(initial=0))
+    weights = _radial_weights(float(binsz), tuple(float(e) for e in rad_edges), size)
+    quadrant = np.maximum(np.einsum("yxr,nr->nyx", weights, profiles), 0.0)
+    index = np.abs(np.arange(-size, size + 1))
+    kernels = quadrant[:, index[:, None], index[None, :]]
+    outside = np.maximum(index[:, None], index[None, :])[None] > half[:, None, None]
+    kernels = np.where(outside, 0.0, kernels)
+    total = kernels.sum(axis=(1, 2), keepdims=True)
+    return np.divide(kernels, total, out=np.zeros_like(kernels), where=total > 0)
+
+
+def _half_size(profile: np.ndarray, rad_edges: np.ndarray, binsz: float) -> int:
+    radius = containment_radius(profile, rad_edges, CONTAINMENT)
+    return int(np.ceil(round(2 * radius / binsz, 9))) // 2 if radius > 0 else 0
+
+
+def containment_radius(profile: np.ndarray, rad_edges: np.ndarray, fraction: float) -> float:
+    """Radius that holds a fraction of a radial profile, to a 20th of a bin; zero for a profile of zeros.
+
+    Parameters
+    ----------
+    profile : array, shape (n_rad,)
+    rad_edges : array, shape (n_rad + 1,)
+    fraction : float
+
+    Returns
+    -------
+    radius : float, in the unit of ``rad_edges``
+    """
+    fine = np.interp(np.arange(20 * len(profile) + 1) / 20, np.arange(len(profile) + 1), rad_edges)
+    centers = 0.5 * (rad_edges[1:] + rad_edges[:-1])
+    r = 0.5 * (fine[1:] + fine[:-1])
+    left = np.clip(np.searchsorted(centers, r, side="right") - 1, 0, len(centers) - 2)
+    f = (r - centers[left]) / (centers[left + 1] - centers[left])
+    density = np.maximum((1 - f) * profile[left] + f * profile[left + 1], 0.0)
+    held = np.cumsum(density * r * np.diff(fine))
+    if held[-1] <= 0:
+        return 0.0
+    return float(r[np.argmin(np.abs(held / held[-1] - fraction))])
+
+
+def build_convolution(kernels: np.ndarray) -> Callable[[int], tuple[int, np.ndarray]]:
+    """Function of a template's size that gives the FFT length and the kernels' transforms for it.
+
+    The transforms of the last few lengths are kept: a template's size changes with a source's extension.
+    """
+    size = kernels.shape[-1]
+
+    @lru_cache(maxsize=4)
+    def transforms_of_length(length: int) -> np.ndarray:
+        return np.asarray(fft.rfft2(kernels, s=(length, length)))
+
+    def transforms(template_size: int) -> tuple[int, np.ndarray]:
+        length = int(fft.next_fast_len(template_size + size - 1, real=True))
+        return length, transforms_of_length(length)
+
+    return transforms
+
+
+def convolve(template: np.ndarray, length: int, transforms: np.ndarray, size: int) -> np.ndarray:
+    """Full convolution of one template (m, m) with all kernels (n, k, k); shape (n, size, size), size = m + k - 1."""
+    product = fft.rfft2(template, s=(length, length)) * transforms
+    return np.asarray(fft.irfft2(product, s=(length, length))[:, :size, :size])
+
+
+def correlate(values: np.ndarray, length: int, transforms: np.ndarray, size: int) -> np.ndarray:
+    """Adjoint of `convolve`: sum over n of the correlation of values (n, m + k - 1, ...) with the kernels; (m, m)."""
+    product = (fft.rfft2(values, s=(length, length)) * transforms.conj()).sum(axis=0)
+    return np.asarray(fft.irfft2(product, s=(length, length))[:size, :size])
