@@ -1,0 +1,124 @@
+"""Maps of counts, background or prediction, excess and significance, with the distribution of significance."""
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dl3flow.data.products import FitResult, SkyMap
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.plots import sky, style
+from dl3flow.plots.registry import PLOTS
+
+_CONTOUR_SIGMA = 5.0
+_BIN_SIGMA = 0.25
+# pixels nearer than this to a source show its tail, not the background
+_AWAY_DEG = 0.3
+
+
+@PLOTS.register()
+def excess_map(product: SkyMap, result: FitResult | None) -> Figure:
+    """Counts, background, excess and significance on the sky."""
+    return _draw(product, "background", "Background", "Excess and significance maps", "of excess")
+
+
+@PLOTS.register()
+def residual_map(product: SkyMap, result: FitResult | None) -> Figure:
+    """Counts, prediction of the best fit, what remains, and its significance."""
+    return _draw(product, "npred", "Prediction of the fit", "Residual maps", "of residual")
+
+
+def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_what: str) -> Figure:
+    geom = product.maps["counts"].geom
+    counts, mu, excess, sigma = (
+        sky.image(product.maps[name]) for name in ("counts", expected, "excess", "sqrt_ts")
+    )
+    radius = float(product.meta.get("correlation_radius", 0.0))
+    positions = sky.sky_positions(product.meta)
+    within = f"within {radius:g}°" if radius else "per pixel"
+    # counts and a fit's prediction compare only on one scale; a bare background would vanish on that of a bright source
+    largest = (
+        float(np.nanmax([np.nanmax(counts, initial=0), np.nanmax(mu, initial=0)]))
+        if expected == "npred"
+        else None
+    )
+    excess_name = "Excess" if expected == "background" else "Counts − prediction"
+    with style.applied():
+        figure = style.new_figure(9.6)
+        style.set_title(figure, title)
+        grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 0.72))
+        panels = (
+            (counts, "Counts", f"counts {within}", False, largest),
+            (mu, expected_name, f"expected counts {within}", False, largest),
+            (excess, excess_name, f"counts {within}", True, None),
+            (sigma, "Significance", "√TS (σ)", True, None),
+        )
+        drawn = [
+            sky.draw_panel(
+                figure,
+                grid[n // 2, n % 2],
+                geom,
+                values,
+                name,
+                label,
+                signed=signed,
+                vmax=top,
+                is_left=n % 2 == 0,
+                is_bottom=n >= 2,
+            )
+            for n, (values, name, label, signed, top) in enumerate(panels)
+        ]
+        _draw_histogram(figure.add_subplot(grid[2, :]), geom, sigma, positions, of_what)
+        notes = []
+        if radius:
+            notes.append(f"Circle: correlation radius {radius:g}°.")
+            for axes in drawn:
+                sky.draw_circle(axes, geom, radius)
+        if [sky.draw_contours(axes, sigma, _CONTOUR_SIGMA) for axes in drawn[2:]][0]:
+            notes.append(f"Contours: {_CONTOUR_SIGMA:g} σ.")
+        if not np.isfinite(sigma).all():
+            notes.append("Grey: no data.")
+        # names are placed by their extent, so the layout must be settled
+        style.add_note(figure, " ".join(notes) or " ")
+        figure.draw_without_rendering()
+        unnamed = [sky.mark_sources(axes, geom, positions, with_names=n >= 2) for n, axes in enumerate(drawn)]
+        if unnamed[-1]:
+            notes.append(f"No place for the names of: {', '.join(unnamed[-1])}.")
+        style.add_note(figure, " ".join(notes) or " ")
+    return figure
+
+
+def _draw_histogram(
+    axes: Axes, geom: SkyGeometry, sigma: np.ndarray, positions: dict[str, tuple[float, float]], of_what: str
+) -> None:
+    finite = np.isfinite(sigma)
+    every = sigma[finite]
+    away = finite.copy()
+    for lon, lat in positions.values():
+        away &= ~(np.degrees(geom.separation(SkyCoord(lon, lat, unit="deg", frame=geom.frame))) < _AWAY_DEG)
+    axes.set_xlabel(f"Significance {of_what}, √TS (σ)")
+    axes.set_ylabel("Pixels")
+    if not every.size:
+        axes.text(0.5, 0.5, "no pixel has a significance", ha="center", va="center", transform=axes.transAxes)
+        return
+    low, high = min(-5.0, float(every.min())), max(5.0, float(every.max()))
+    # whole bins around zero, and no more of them than a page can show
+    width = _BIN_SIGMA * max(1.0, np.ceil((high - low) / (_BIN_SIGMA * 200)))
+    edges = np.arange(np.floor(low / width), np.ceil(high / width) + 1) * width
+    near = bool(positions) and int(away.sum()) not in (0, every.size)
+    chosen = sigma[away] if near else every
+    where = f"more than {_AWAY_DEG:g}° from sources" if near else "all pixels"
+    mean, spread = float(chosen.mean()), float(chosen.std())
+    if near:
+        axes.hist(every, edges, histtype="step", color=style.GREY, lw=1.2, label="all pixels")
+    axes.hist(
+        chosen, edges, color=style.BLUE, alpha=0.55, label=f"{where}: mean {mean:.2f}, width {spread:.2f}"
+    )
+    x = np.linspace(-5, 5, 201)
+    normal = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    axes.plot(x, chosen.size * width * normal, color=style.VERMILION, label="standard normal")
+    axes.set_yscale("log")
+    top = max(float(np.histogram(every, edges)[0].max()), chosen.size * width * 0.4)
+    axes.set_ylim(0.5, 2 * top)
+    axes.set_xlim(edges[0] - width, edges[-1] + width)
+    style.legend_above(axes)

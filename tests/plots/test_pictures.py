@@ -1,0 +1,370 @@
+"""Facts about the pictures: what is drawn, where, and that no text covers another."""
+
+import inspect
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.container import ErrorbarContainer
+from matplotlib.markers import CARETDOWNBASE
+from matplotlib.text import Text
+
+from dl3flow.plots import PLOTS, style
+from dl3flow.plots.curve import _differences, spectral_curve
+
+N_BINS = (1, 5, 40)
+
+
+def draw(name, product, result=None):
+    return PLOTS.find(name, "test")(product, result)
+
+
+def texts(figure):
+    """Visible texts; matplotlib keeps labels of ticks beyond the limits, and does not draw them."""
+    beyond = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            margin = 1e-6 * (high - low)
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not low - margin <= tick.get_loc() <= high + margin:
+                    beyond |= {tick.label1, tick.label2}
+    return [t for t in figure.findobj(Text) if t not in beyond and t.get_visible() and t.get_text().strip()]
+
+
+def overlaps(figure):
+    """Pairs of drawn texts whose boxes share more than a rounding of a pixel."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    width, height = figure.canvas.get_width_height()
+    boxes = []
+    for text in texts(figure):
+        if hasattr(text, "update_positions"):
+            text.update_positions(renderer)
+        box = Text.get_window_extent(text, renderer)
+        boxes.append((text.get_text(), box))
+    drawn = [(name, b) for name, b in boxes if b.width > 0 and is_in_view(b, width, height)]
+    return [
+        (one, two)
+        for (one, a), (two, b) in combinations(drawn, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+    ]
+
+
+def is_in_view(box, width, height):
+    return box.x1 > 0 and box.x0 < width and box.y1 > 0 and box.y0 < height
+
+
+def text_outside(figure):
+    renderer = figure.canvas.get_renderer()
+    width, height = figure.canvas.get_width_height()
+    found = []
+    for text in (
+        *figure.texts,
+        figure._suptitle,
+        *[t for a in figure.axes for t in (a.title, a.xaxis.label, a.yaxis.label)],
+    ):
+        if text is not None and text.get_text().strip() and text.get_visible():
+            box = text.get_window_extent(renderer)
+            if box.x0 < -1 or box.x1 > width + 1 or box.y0 < -1 or box.y1 > height + 1:
+                found.append(text.get_text())
+    return found
+
+
+def containers(axes):
+    return [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
+
+
+def arrows(axes):
+    return [line for line in axes.lines if line.get_marker() == CARETDOWNBASE]
+
+
+def labels(figure):
+    return [t.get_text() for a in figure.axes if a.get_legend() for t in a.get_legend().get_texts()]
+
+
+def test_every_plot_takes_a_product_and_a_fit():
+    assert PLOTS.names() == ["dataset", "excess_map", "fit", "flux_points", "light_curve", "residual_map"]
+    for plugin in PLOTS:
+        assert list(inspect.signature(plugin.function).parameters) == ["product", "result"]
+        assert plugin.options == {}
+
+
+@pytest.mark.parametrize("n", N_BINS)
+@pytest.mark.parametrize("name", PLOTS.names())
+def test_no_text_covers_another_or_leaves_the_page(name, n, request):
+    product, result = {
+        "flux_points": lambda f: (f(n), request.getfixturevalue("result")()),
+        "light_curve": lambda f: (f(n), None),
+        "fit": lambda f: (f(n), None),
+        "dataset": lambda f: (f(n), None),
+        "excess_map": lambda f: (f("background", n), None),
+        "residual_map": lambda f: (f("npred", n), None),
+    }[name](
+        request.getfixturevalue(
+            {"excess_map": "sky_map", "residual_map": "sky_map", "fit": "result"}.get(name, name)
+        )
+    )
+    figure = draw(name, product, result)
+    style.name_analysis(figure, "demo")
+    assert overlaps(figure) == []
+    assert text_outside(figure) == []
+    assert figure.get_suptitle().endswith("· demo")
+    for axes in figure.axes:
+        if axes.get_label() != "<colorbar>" and axes.axison and not hasattr(axes, "coords"):
+            assert axes.get_ylabel() or axes.images
+    assert style.render(figure, "svg") == style.render(figure, "svg")
+
+
+@pytest.mark.parametrize(("n", "n_limits"), [(1, 0), (5, 1), (40, 2)])
+def test_flux_points_and_limits_are_drawn_at_their_values(flux_points, result, n, n_limits):
+    product = flux_points(n, n_limits)
+    table = product.table
+    figure = draw("flux_points", product, result())
+    upper, lower = figure.axes
+    points = np.array(~table["is_ul"] & (table["norm"] > 0))
+    line = containers(upper)[0].lines[0]
+    np.testing.assert_allclose(line.get_xdata(), table["e_ref"].value[points])
+    np.testing.assert_allclose(line.get_ydata(), product.e2dnde().value[points])
+    bars = containers(upper)[0].lines[2][1].get_segments()
+    assert len(bars) == points.sum()
+    sed, errn, errp = (product.e2dnde(c).value for c in ("norm", "norm_errn", "norm_errp"))
+    # bars that stay above zero end at the asymmetric errors
+    for bar, low, high in zip(bars, (sed - errn)[points], (sed + errp)[points], strict=True):
+        assert bar[1, 1] == pytest.approx(high)
+        if low > 0:
+            assert bar[0, 1] == pytest.approx(low)
+    drawn = arrows(upper)
+    assert sum(len(line.get_xdata()) for line in drawn) == n - points.sum()
+    if n_limits:
+        limits = containers(upper)[-1].lines[2][0].get_segments()
+        np.testing.assert_allclose([s[1, 1] for s in limits], product.e2dnde("norm_ul").value[~points])
+    assert len(containers(lower)[0].lines[0].get_xdata()) == points.sum()
+    assert upper.get_ylabel() == "E² dN/dE (TeV cm⁻² s⁻¹)"
+    assert lower.get_xlabel() == "Energy (TeV)"
+    low, high = upper.get_ylim()
+    assert low < sed[points].min()
+    assert high > (sed + errp)[points].max()
+    low, high = lower.get_xlim()
+    assert low < 1 < 30 < high
+
+
+def test_residuals_are_in_units_of_the_error_on_the_side_of_the_fit(flux_points, result):
+    product = flux_points(2, 0)
+    product.table["norm"] = [1.3, 0.8]
+    product.table["norm_errn"], product.table["norm_errp"] = [0.15, 0.1], [0.4, 0.05]
+    figure = draw("flux_points", product, result())
+    # 0.3 / 0.15 above; -0.2 / 0.05 below
+    np.testing.assert_allclose(containers(figure.axes[1])[0].lines[0].get_ydata(), [2.0, -4.0], rtol=1e-9)
+
+
+def test_flux_points_without_a_fit_have_no_curve(flux_points):
+    figure = draw("flux_points", flux_points(5))
+    assert len(figure.axes) == 1
+    assert labels(figure) == ["flux points", "upper limits (95.5 % CL)"]
+
+
+def test_flux_point_below_zero_is_drawn_by_its_limit_and_one_without_any_is_told(flux_points):
+    product = flux_points(5, 0)
+    product.table["norm"][2] = -0.1
+    product.table["norm"][3], product.table["norm_ul"][3] = np.nan, np.nan
+    figure = draw("flux_points", product)
+    assert [len(a.get_xdata()) for a in arrows(figure.axes[0])] == [1]
+    assert figure.get_supxlabel() == "1 of 5 energy bins have neither a flux nor a limit above zero."
+
+
+def test_flux_points_with_no_usable_bin_are_still_a_picture(flux_points, result):
+    product = flux_points(3, 0)
+    product.table["norm"], product.table["norm_ul"] = np.nan, np.nan
+    for fitted in (None, result()):
+        assert draw("flux_points", product, fitted).get_supxlabel().startswith("3 of 3 energy bins")
+
+
+def test_band_is_the_propagated_covariance(result):
+    import astropy.units as u
+
+    # at the reference energy the index does not matter; a factor 10 above, its term is -A ln(10) 10^-index
+    dnde, error = spectral_curve(result(), "crab", [1, 10] * u.TeV)
+    np.testing.assert_allclose(dnde.value, [4.56e-11, 4.56e-11 * 10**-2.6])
+    a, b = 0.36e-11 * 10**-2.6, -4.56e-11 * np.log(10) * 10**-2.6 * 0.08
+    np.testing.assert_allclose(error.value, [0.36e-11, np.sqrt(a**2 + b**2 + 2 * 0.5 * a * b)])
+    assert spectral_curve(result(), "nobody", [1] * u.TeV) is None
+
+
+def test_band_crosses_units(result):
+    from dataclasses import replace
+
+    import astropy.units as u
+
+    fit = result()
+    old = fit.models.parameters()["crab.amplitude"]
+    metres = replace(old, value=4.56e-7, error=0.36e-7, unit=u.Unit("m-2 s-1 TeV-1"))
+    scale = np.ones(3)
+    scale[0] = 1e4
+    other = replace(
+        fit,
+        models=fit.models.with_parameters({"crab.amplitude": metres}),
+        covariance=fit.covariance * np.outer(scale, scale),
+    )
+    for one, two in zip(*(spectral_curve(f, "crab", [1, 3, 10] * u.TeV) for f in (fit, other)), strict=True):
+        np.testing.assert_allclose(one.value, two.value)
+
+
+def test_numerical_gradient_of_a_parabola():
+    rows = _differences(lambda e, a, b: a * e + b**2, np.array([1.0, 2.0]), np.array([3.0, 5.0]))
+    np.testing.assert_allclose(rows, [[1, 2], [10, 10]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "n_limits"), [(1, 0), (5, 1), (40, 3)])
+def test_light_curve_draws_each_bin(light_curve, n, n_limits):
+    product = light_curve(n, n_limits)
+    (axes,) = draw("light_curve", product).axes
+    points = ~product.table["is_ul"]
+    line = containers(axes)[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), (product.table["norm"] * 2.1)[points])
+    assert len(containers(axes)[0].lines[2][1].get_segments()) == n - n_limits
+    assert sum(len(a.get_xdata()) for a in arrows(axes)) == n_limits
+    assert axes.get_ylabel() == "Flux (10⁻¹¹ cm⁻² s⁻¹)"
+    # the first run starts at MJD 53343.9 and lasts 28 minutes
+    if n < 40:
+        assert axes.get_xlabel() == "Time − MJD 53343 (days, TT)"
+        assert line.get_xdata()[0] == pytest.approx(0.9 + 14 / 1440)
+    else:
+        assert axes.get_xlabel() == "Time (MJD, TT)"
+        assert line.get_xdata()[0] == pytest.approx(53343.9 + 14 / 1440)
+
+
+def test_light_curve_mean_is_weighted_by_the_errors(light_curve):
+    product = light_curve(2, 0)
+    product.table["norm"], product.table["norm_err"] = [1.0, 2.0], [0.1, 0.2]
+    figure = draw("light_curve", product)
+    # weights 4 : 1 give 1.2, error 1 / sqrt(125) = 0.0894; times 2.1
+    assert "mean 2.52 ± 0.19" in labels(figure)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("excess_map", "background"), ("residual_map", "npred")])
+def test_signed_maps_are_centred_on_zero(sky_map, name, expected):
+    product = sky_map(expected)
+    figure = draw(name, product)
+    counts, mu, excess, sigma = (a for a in figure.axes if hasattr(a, "coords"))
+    for axes in (excess, sigma):
+        low, high = axes.images[0].get_clim()
+        assert low == -high
+        assert axes.images[0].cmap.name == "RdBu_r"
+    np.testing.assert_allclose(sigma.images[0].get_clim()[1], np.nanmax(np.abs(product.maps["sqrt_ts"].data)))
+    bars = [a.get_ylabel() for a in figure.axes if a.get_label() == "<colorbar>"]
+    assert bars == ["counts within 0.1°", "expected counts within 0.1°", "counts within 0.1°", "√TS (σ)"]
+    assert counts.coords[1].get_axislabel() == "Declination (deg)"
+    assert excess.coords[0].get_axislabel() == "Right ascension (deg)"
+    if expected == "npred":
+        assert counts.images[0].get_clim()[1] == mu.images[0].get_clim()[1]
+
+
+def test_sources_circle_and_contour_are_drawn(sky_map):
+    product = sky_map("background", 2)
+    figure = draw("excess_map", product)
+    panels = [a for a in figure.axes if hasattr(a, "coords")]
+    for axes in panels:
+        crosses = [line for line in axes.lines if line.get_gid() == "source"]
+        assert len(crosses) == 2
+        # the map's centre is pixel 49.5
+        np.testing.assert_allclose(
+            [crosses[0].get_xdata()[0], crosses[0].get_ydata()[0]], [49.5, 49.5], atol=1e-6
+        )
+        (circle,) = axes.patches
+        assert circle.get_radius() == pytest.approx(0.1 / 0.05)
+    names = [t.get_text() for t in panels[3].texts if t.get_gid() == "source name"]
+    assert names == ["source-0", "source-1"]
+    assert "Contours: 5 σ." in figure.get_supxlabel()
+    assert "Contours" not in draw("excess_map", sky_map("background", 1, peak=0)).get_supxlabel()
+
+
+def test_name_without_place_is_told_below(sky_map):
+    product = sky_map("background", 1)
+    at = product.meta["source positions"]["source-0"]
+    crowd = {f"source-{n:02d}": at for n in range(30)}
+    figure = draw("excess_map", type(product)(product.maps, {**product.meta, "source positions": crowd}))
+    panel = [a for a in figure.axes if hasattr(a, "coords")][3]
+    named = {t.get_text() for t in panel.texts}
+    assert 0 < len(named) < 30
+    assert all(name in named or name in figure.get_supxlabel() for name in crowd)
+
+
+def test_histogram_counts_pixels_away_from_sources(sky_map):
+    product = sky_map("background", 1)
+    figure = draw("excess_map", product)
+    sigma = product.maps["sqrt_ts"].data
+    distance = product.maps["sqrt_ts"].geom.separation(product.maps["sqrt_ts"].geom.center)
+    away = sigma[np.isfinite(sigma) & (np.degrees(distance) > 0.3)]
+    assert f"more than 0.3° from sources: mean {away.mean():.2f}, width {away.std():.2f}" in labels(figure)
+    histogram = next(a for a in figure.axes if a.get_ylabel() == "Pixels")
+    bars = next(c for c in histogram.containers if len(c) > 1)
+    assert sum(bar.get_height() for bar in bars) == away.size
+
+
+def test_dataset_sums_only_safe_bins(dataset):
+    product = dataset(5)
+    figure = draw("dataset", product)
+    safe = product.mask_safe
+    assert f"events: {product.counts.data[safe].sum():.0f}" in labels(figure)
+    assert f"background: {product.background.counts.data[safe].sum():.1f}" in labels(figure)
+    panels = [a for a in figure.axes if hasattr(a, "coords")]
+    shown = panels[0].images[0].get_array()
+    assert shown.filled(0).sum() == product.counts.data[safe].sum()
+    np.testing.assert_array_equal(shown.mask, ~safe.any(axis=0))
+    assert panels[3].images[0].get_clim() == (0, 5)
+    assert "livetime 1.75 h" in figure.get_suptitle()
+    bars = [a.get_ylabel() for a in figure.axes if a.get_label() == "<colorbar>"]
+    assert bars[2] == "exposure (10⁸ m² s)"
+
+
+def test_fit_shows_each_dataset_with_residuals(result):
+    fit = result(2)
+    figure = draw("fit", fit)
+    upper, lower = figure.axes[:2]
+    one = fit.datasets[0]
+    npred = one.signal_per_energy + one.background_per_energy
+    np.testing.assert_allclose(containers(upper)[0].lines[0].get_ydata(), one.counts_per_energy)
+    np.testing.assert_allclose(
+        containers(lower)[0].lines[0].get_ydata(), (one.counts_per_energy - npred) / np.sqrt(npred)
+    )
+    titles = [a.get_title(loc="left") for a in figure.axes]
+    assert f"run1: {one.counts_per_energy.sum():.0f} counts, {npred.sum():.1f} predicted" in titles
+
+
+def test_many_datasets_are_summed_and_each_has_its_residual(result):
+    fit = result(40)
+    figure = draw("fit", fit)
+    total = 40 * fit.datasets[0].counts_per_energy
+    np.testing.assert_allclose(containers(figure.axes[0])[0].lines[0].get_ydata(), total)
+    assert figure.axes[0].get_title(loc="left").startswith("sum of 40 datasets")
+    each = next(a for a in figure.axes if a.get_xlabel().startswith("Dataset in the order"))
+    assert len(each.lines[1].get_xdata()) == 40
+
+
+def test_correlation_is_normalised_and_labelled(result):
+    figure = draw("fit", result(1))
+    axes = next(a for a in figure.axes if a.images)
+    np.testing.assert_allclose(axes.images[0].get_array(), [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]], atol=1e-12)
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["crab.amplitude", "crab.index", "run0-bkg.norm"]
+    assert [t.get_text() for t in axes.texts][:2] == ["1.00", "0.50"]
+    assert axes.images[0].get_clim() == (-1, 1)
+
+
+def test_fit_without_free_parameters_and_a_failed_one(result):
+    from dataclasses import replace
+
+    fit = replace(
+        result(1),
+        free=(),
+        covariance=np.zeros((0, 0)),
+        success=False,
+        message="The minimiser stopped after 100 steps.",
+    )
+    figure = draw("fit", fit)
+    assert "the fit has no free parameter" in [t.get_text() for a in figure.axes for t in a.texts]
+    assert figure.get_suptitle() == "Fit: The minimiser stopped after 100 steps"
+    assert not any(
+        isinstance(c, LineCollection) and not c.get_segments() for a in figure.axes for c in a.collections
+    )
