@@ -1,0 +1,1 @@
+"""Simulated observations: a plan of runs, analytic responses, drawn events."""
