@@ -54,6 +54,8 @@ class ObservationEntry:
     telescope : str
     hdus : mapping of HduEntry
         By HDU_TYPE: events, gti, aeff, edisp, psf, bkg.
+    location : (float, float, float) or None
+        Longitude and latitude, deg, and altitude, m, of the observatory.
     """
 
     obs_id: int
@@ -68,6 +70,7 @@ class ObservationEntry:
     quality: int | None
     telescope: str
     hdus: Mapping[str, HduEntry]
+    location: tuple[float, float, float] | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -78,13 +81,15 @@ class ObservationEntry:
         """Plain values, HDUs in a fixed order."""
         plain = asdict(self)
         plain["hdus"] = {name: asdict(self.hdus[name]) for name in HDU_TYPES if name in self.hdus}
+        plain["location"] = None if self.location is None else list(self.location)
         return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "ObservationEntry":
         """Entry from what :meth:`to_json` gave."""
         hdus = {name: HduEntry(**hdu) for name, hdu in plain["hdus"].items()}
-        return cls(**{**plain, "hdus": hdus})
+        location = plain.get("location")
+        return cls(**{**plain, "hdus": hdus, "location": None if location is None else tuple(location)})
 
 
 def parse_utc(value: Any, where: str) -> "Time":

@@ -150,6 +150,7 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
             reference = number_key(header, "MJDREFI", where) + _fraction(header, where)
         timesys = str(header.get("TIMESYS", "tt")).strip().lower()
         telescope = str(header.get("TELESCOP", "")).strip()
+        location = _location(header)
     entries, seen = [], set()
     for n, obs_id in enumerate(obs_ids):
         row = f"{where}: OBS_ID {obs_id}"
@@ -165,10 +166,18 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
         quality = qualities[n]
         entry = ObservationEntry(
             obs_id, targets[n], ra[n], dec[n], tstart[n], tstop[n], reference, timesys, livetimes[n], quality,
-            telescopes[n] or telescope, hdus.get(obs_id, {}),
+            telescopes[n] or telescope, hdus.get(obs_id, {}), location,
         )  # fmt: skip
         entries.append(entry)
     return entries
+
+
+def _location(header: fits.Header) -> tuple[float, float, float] | None:
+    """Place of the observatory, which some files store as text; None where it is not stated."""
+    try:
+        return float(header["GEOLON"]), float(header["GEOLAT"]), float(header["ALTITUDE"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _fraction(header: fits.Header, where: str) -> float:
@@ -244,6 +253,9 @@ def write_observation_index(path: Path, entries: Sequence[ObservationEntry]) -> 
         "HDUCLAS2": "OBS",
         **time_keys(float(reference or 0.0), timesys),
     }
+    locations = {entry.location for entry in entries}
+    if len(locations) == 1 and (location := locations.pop()) is not None:
+        header |= dict(zip(("GEOLON", "GEOLAT", "ALTITUDE"), location, strict=True))
     save_tables(path, [("OBS_INDEX", columns, header)])
 
 

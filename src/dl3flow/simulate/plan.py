@@ -220,6 +220,7 @@ def observation_entries(simulation: Simulation) -> list[ObservationEntry]:
             quality=0,
             telescope=simulation.instrument.telescope,
             hdus=hdus,
+            location=(simulation.instrument.lon, simulation.instrument.lat, simulation.instrument.altitude),
         )
         entries.append(entry)
     return entries
