@@ -4,7 +4,7 @@ A plug-in that annotates a parameter with one of the aliases below receives a fl
 ``Annotated[u.Quantity, unit]`` (astropy's ``u.Quantity[unit]``) gives it a Quantity instead.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import astropy.units as u
 
@@ -23,3 +23,13 @@ InverseEnergy = Annotated[float, u.Unit("TeV-1")]
 Angle = Annotated[float, u.rad]
 Flux = Annotated[float, u.Unit("cm-2 s-1 TeV-1")]
 Number = Annotated[float, u.dimensionless_unscaled]
+
+_SPOKEN_ORDER = ("cm", "m", "s", "TeV")
+
+
+def spoken_powers(unit: u.UnitBase) -> list[tuple[str, Any]]:
+    """Names and powers of a unit as the field writes them, for labels: TeV cm-2 s-1, cm-2 s-1 TeV-1."""
+    parts = [(base.to_string(), power) for base, power in zip(unit.bases, unit.powers, strict=True)]
+    return sorted(
+        parts, key=lambda part: (part[1] < 0, _SPOKEN_ORDER.index(part[0]) if part[0] in _SPOKEN_ORDER else 9)
+    )

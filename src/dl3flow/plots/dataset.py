@@ -81,7 +81,14 @@ def _draw_energies(axes: Axes, edges: np.ndarray, counts: np.ndarray, background
         elinewidth=1.1,
         label=f"events: {counts.sum():.0f}",
     )
-    axes.stairs(background, edges, color=style.VERMILION, lw=1.5, label=f"background: {background.sum():.1f}")
+    axes.stairs(
+        background,
+        edges,
+        color=style.VERMILION,
+        lw=1.5,
+        baseline=None,
+        label=f"background: {background.sum():.1f}",
+    )
     positive = np.concatenate([counts[counts > 0], background[background > 0]])
     low, high = (float(positive.min()), float(positive.max())) if positive.size else (0.5, 1.0)
     style.set_log_axis(axes, "y", max(0.1, 0.4 * low), 2.5 * high, style.count_label)

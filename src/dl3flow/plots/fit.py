@@ -101,8 +101,8 @@ def _draw_counts(
         np.asarray(x, dtype=float) for x in (one.signal_per_energy, one.background_per_energy)
     )
     npred = signal + background
-    upper.stairs(npred, edges, color=style.BLACK, lw=1.5, label="prediction")
-    upper.stairs(background, edges, color=style.VERMILION, lw=1.3, ls="--", label="background")
+    upper.stairs(npred, edges, color=style.BLACK, lw=1.5, baseline=None, label="prediction")
+    upper.stairs(background, edges, color=style.VERMILION, lw=1.3, ls="--", baseline=None, label="background")
     upper.errorbar(
         centers,
         counts,
@@ -176,9 +176,8 @@ def _draw_correlation(parent: SubFigure, product: FitResult) -> None:
     matrix = np.divide(product.covariance, scale, out=np.full_like(scale, np.nan), where=scale > 0)
     shown = axes.imshow(matrix, cmap=style.DIVERGING, vmin=-1, vmax=1)
     axes.invert_yaxis()
-    axes.set_anchor("W")
     axes.set_facecolor(style.LIGHT)
-    parent.colorbar(shown, ax=axes, label="correlation", fraction=0.046, pad=0.03, panchor=False)
+    parent.colorbar(shown, ax=axes, label="correlation", fraction=0.046, pad=0.03)
     size = 8.5 if n <= 15 else max(4.5, 8.5 * 15 / n)
     step = math.ceil(n / _MOST_LABELS)
     ticks = np.arange(0, n, step)

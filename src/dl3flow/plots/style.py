@@ -21,6 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWNBASE
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from dl3flow.units import spoken_powers
+
 # Okabe and Ito (2008): told apart with every common colour vision deficiency
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
 BLACK, GREY, LIGHT = "#1A1A1A", "#666666", "#D9D9D9"
@@ -96,10 +98,7 @@ def add_note(figure: Figure, text: str) -> None:
 
 def unit_text(unit: u.UnitBase) -> str:
     """Unit with superscripts, such as ``cm⁻² s⁻¹ TeV⁻¹``; empty for a number."""
-    order = ("cm", "m", "s", "TeV")
-    named = [(base.to_string(), power) for base, power in zip(unit.bases, unit.powers, strict=True)]
-    named.sort(key=lambda part: (part[1] < 0, order.index(part[0]) if part[0] in order else len(order)))
-    return " ".join(f"{name}{_superscript(power)}" for name, power in named)
+    return " ".join(f"{name}{_superscript(power)}" for name, power in spoken_powers(unit))
 
 
 _SUPERSCRIPTS = str.maketrans("0123456789-./", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·ᐟ")

@@ -1,0 +1,553 @@
+"""The report of one analysis: what was observed, reduced and fitted, what came out, and what to beware of."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+from astropy.time import Time
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dl3flow.data.products import FitResult, FluxPoints, LightCurve
+from dl3flow.report.numbers import MISSING, general, number, unit_text, with_error, with_errors
+from dl3flow.report.svg import inline_svg
+from dl3flow.units import FLUX
+
+_MOST_IDS = 12
+_MOST_OPEN_ROWS = 40
+_CAPTIONS = {
+    "dataset": "Reduced data: counts, background, exposure and safe energy bins on the sky, and events per energy.",
+    "fit": "Counts and prediction per energy with their difference, and the correlation of the free parameters.",
+    "flux_points": "Spectral energy distribution with the best fit, its 68 % band, and the residuals from it.",
+    "light_curve": "Integral flux against time, with the mean of the measured bins.",
+    "excess_map": "Counts, background, excess and significance on the sky, and the distribution of significance.",
+    "residual_map": "Counts, prediction of the fit, their difference and its significance on the sky, with its distribution.",
+}
+_OBSERVATION_HEADINGS = {
+    "obs_id": "Observation",
+    "target": "Target",
+    "status": "Status",
+    "livetime": "Livetime (min)",
+    "ontime": "On time (min)",
+    "zenith": "Zenith (deg)",
+    "counts": "Counts",
+    "background": "Background",
+    "norm": "Background norm",
+    "reason": "Reason",
+}
+_TEXT_HEADINGS = frozenset(
+    {"Target", "Status", "Reason", "Result", "Inside 68 %?", "Where", "Fit", "Package", "SHA-256", "Role"}
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: the first cell of each row is its heading."""
+
+    caption: str
+    headings: Sequence[str | Markup]
+    rows: Sequence[Sequence[str | Markup]]
+
+    @property
+    def is_long(self) -> bool:
+        """True for a table that stays folded until it is asked for."""
+        return len(self.rows) > _MOST_OPEN_ROWS
+
+    def is_text(self, column: int) -> bool:
+        """True for a column of words, which stands at the left."""
+        return column == 0 or self.headings[column] in _TEXT_HEADINGS
+
+
+class Compared(NamedTuple):
+    """A fitted parameter against its simulated value, given in the parameter's unit."""
+
+    name: str
+    truth: float
+    pull: float
+
+    @property
+    def is_inside(self) -> bool:
+        """True within one standard error."""
+        return abs(self.pull) <= 1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its caption."""
+
+    svg: Markup
+    caption: str
+
+
+def build_report(
+    analysis: Mapping[str, Any],
+    observations: Sequence[Mapping[str, Any]],
+    fits: Mapping[str, FitResult],
+    tables: Mapping[str, FluxPoints | LightCurve],
+    figures: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    truth: Mapping[str, Any] | None,
+) -> str:
+    """HTML page of an analysis, self-contained, the same for the same arguments.
+
+    Parameters
+    ----------
+    analysis : mapping
+        The configuration: ``name``, ``reductions``, ``estimators`` are told about.
+    observations : list of mappings
+        Rows of the observation table: ``obs_id``, ``selected`` (bool) or ``status``, ``reason`` (why it was left out
+        or failed), and where known ``target``, ``livetime`` (s), ``counts``, ``background``, ``norm``, ``norm_err``;
+        further keys become columns of their own.
+    fits : mapping of fit name to FitResult
+    tables : mapping of estimator name to FluxPoints or LightCurve
+    figures : mapping of name to SVG text
+        By the name of a reduction, fit or estimator.
+    provenance : mapping
+        ``versions``, ``code``, ``inputs`` (role to list of ``name`` and ``sha256``), ``configuration`` (YAML text).
+    truth : mapping, or None
+        Simulated value (number in the parameter's unit, Quantity, or text with a unit) by full parameter name.
+    """
+    pictures = _Pictures(analysis, figures)
+    warnings = [
+        *_observation_warnings(observations),
+        *(w for name, fit in fits.items() for w in _fit_warnings(name, fit)),
+        *(w for name, table in tables.items() for w in _table_warnings(name, table)),
+    ]
+    comparisons = {name: compare(fit, truth) for name, fit in fits.items()} if truth else {}
+    environment = Environment(
+        loader=PackageLoader("dl3flow", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html").render(
+        title=str(analysis.get("name", "analysis")),
+        css=Markup(environment.get_template("report.css").render()),
+        warnings=warnings,
+        summary=_summary(observations, fits, tables, comparisons),
+        observations=_observation_table(observations),
+        counted=_counted(observations),
+        reductions=[
+            (name, _settings(entry), pictures.take(name))
+            for name, entry in analysis.get("reductions", {}).items()
+        ],
+        fits=[
+            {
+                "name": name,
+                "fit": fit,
+                "stat": f"{fit.stat:.2f}",
+                "parameters": _parameter_table(name, fit),
+                "datasets": _dataset_table(name, fit),
+                "covariance": _covariance_table(name, fit),
+                "truth": _truth_table(name, fit, comparisons.get(name, [])),
+                "sentence": sentence(name, comparisons[name]) if comparisons.get(name) else "",
+                "minimiser": _minimiser(fit),
+                "figure": pictures.take(name),
+            }
+            for name, fit in fits.items()
+        ],
+        products=[
+            (name, _product_table(name, table), pictures.take(name, _alternative(table)))
+            for name, table in tables.items()
+        ],
+        others=pictures.rest(),
+        versions=_versions(provenance),
+        inputs=_inputs(provenance),
+        code=str(provenance.get("code", "")),
+        configuration=str(provenance.get("configuration", "")),
+    )
+
+
+class _Pictures:
+    """The figures of a page, each taken once, numbered in the order of the page."""
+
+    def __init__(self, analysis: Mapping[str, Any], figures: Mapping[str, str]) -> None:
+        estimators = analysis.get("estimators", {})
+        self._left = dict(figures)
+        self._kinds: dict[str, str] = {name: str(entry.get("name", "")) for name, entry in estimators.items()}
+        self._kinds |= dict.fromkeys(analysis.get("reductions", {}), "dataset")
+        self._fits = set(analysis.get("fits", {}))
+        self._number = 0
+
+    def take(self, name: str, detail: str = "") -> Figure | None:
+        if name not in self._left:
+            return None
+        self._number += 1
+        kind = "fit" if name in self._fits else self._kinds.get(name, "")
+        text = _CAPTIONS.get(kind, f"Figure of {name}.")
+        caption = f"Figure {self._number}, {name}. {text}"
+        svg = inline_svg(self._left.pop(name), name, f"f{self._number}-", f"{text} {detail}".strip())
+        return Figure(svg, caption)
+
+    def rest(self) -> list[tuple[str, Figure]]:
+        return [(name, figure) for name in list(self._left) if (figure := self.take(name)) is not None]
+
+
+def _is_selected(row: Mapping[str, Any]) -> bool:
+    return bool(row["selected"]) if "selected" in row else row.get("status", "selected") == "selected"
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    return str(row.get("status") or ("selected" if _is_selected(row) else "left out"))
+
+
+def _counted(observations: Sequence[Mapping[str, Any]]) -> str:
+    used = [row for row in observations if _is_selected(row)]
+    hours = sum(float(row.get("livetime") or 0) for row in used) / 3600
+    livetime = f", {hours:.2f} h of livetime" if hours else ""
+    return f"{len(used)} of {len(observations)} observations are used{livetime}."
+
+
+def _observation_warnings(observations: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One sentence per status and reason, with the observations it concerns."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for row in observations:
+        if not _is_selected(row):
+            key = (_status(row), str(row.get("reason") or "no reason is recorded"))
+            by_reason.setdefault(key, []).append(str(row.get("obs_id", "?")))
+    sentences = []
+    for (status, reason), ids in by_reason.items():
+        shown = ", ".join(ids[:_MOST_IDS]) + (
+            f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+        )
+        verb = "was left out" if status == "left out" else status
+        if len(ids) > 1:
+            verb = verb.replace("was ", "were ")
+        sentences.append(f"Observation{'s' if len(ids) > 1 else ''} {shown} {verb}: {reason.rstrip('.')}.")
+    return sentences
+
+
+def _fit_warnings(name: str, fit: FitResult) -> list[str]:
+    found = [] if fit.success else [f"Fit {name} failed: {fit.message}"]
+    at_limit = list(fit.minimiser.get("at_limit", []))
+    parameters = fit.models.parameters()
+    for key in at_limit:
+        p = parameters.get(key)
+        found.append(
+            f"Fit {name}: parameter {key} is at its limit"
+            + (f" ({p.value:.6g} {p.unit}).".replace(" )", ")") if p else ".")
+        )
+    found += [f"Fit {name}: {text}" for text in fit.minimiser.get("warnings", [])]
+    for key in fit.free:
+        error = parameters[key].error if key in parameters else math.nan
+        if key not in at_limit and not (math.isfinite(error) and error > 0):
+            found.append(f"Fit {name}: the free parameter {key} has no error.")
+    return found
+
+
+def _table_warnings(name: str, table: FluxPoints | LightCurve) -> list[str]:
+    if "success" not in table.table.colnames:
+        return []
+    n_failed = int((~np.asarray(table.table["success"], dtype=bool)).sum())
+    return [f"{name}: {n_failed} of {len(table.table)} bins have no valid result."] if n_failed else []
+
+
+def _observation_table(observations: Sequence[Mapping[str, Any]]) -> Table:
+    keys = [
+        k for k in _OBSERVATION_HEADINGS if k in ("obs_id", "status") or any(k in row for row in observations)
+    ]
+    others = list(
+        dict.fromkeys(k for row in observations for k in row if k not in {*keys, "selected", "norm_err"})
+    )
+    before_reason = [k for k in keys if k != "reason"]
+    columns = [*before_reason, *others, *(["reason"] if "reason" in keys else [])]
+    rows = [[_observation_cell(row, key) for key in columns] for row in observations]
+    return Table("Observations", [_OBSERVATION_HEADINGS.get(k, k.replace("_", " ")) for k in columns], rows)
+
+
+def _observation_cell(row: Mapping[str, Any], key: str) -> str | Markup:
+    if key == "status":
+        return _status(row)
+    value = row.get(key)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+        return MISSING if key != "reason" else ""
+    if key in ("livetime", "ontime"):
+        return f"{float(value) / 60:.2f}"
+    if key == "norm":
+        return with_error(float(value), float(row.get("norm_err") or math.nan))
+    if key == "background":
+        return f"{float(value):.1f}"
+    return general(value) if isinstance(value, float) else str(value)
+
+
+def _settings(entry: Any) -> list[tuple[str, str]]:
+    """What a section of the configuration says, flat, one line per key."""
+    if not isinstance(entry, Mapping):
+        return []
+    return [(str(key).replace("_", " "), _spoken(value)) for key, value in entry.items()]
+
+
+def _spoken(value: Any) -> str:
+    if isinstance(value, Mapping):
+        name = str(value["name"]) if "name" in value else ""
+        rest = ", ".join(f"{key} {_spoken(item)}" for key, item in value.items() if key != "name")
+        return f"{name} ({rest})" if name and rest else name or rest
+    if isinstance(value, list | tuple):
+        return "; ".join(_spoken(item) for item in value)
+    return str(value)
+
+
+def compare(fit: FitResult, truth: Mapping[str, Any]) -> list[Compared]:
+    """Each simulated parameter that was fitted, with its true value and pull."""
+    rows = []
+    parameters = fit.models.parameters()
+    for name, given in truth.items():
+        if name in fit.free and name in parameters:
+            p = parameters[name]
+            value = _in_unit(given, p.unit)
+            pull = (p.value - value) / p.error if p.error > 0 else math.nan
+            rows.append(Compared(name, value, pull))
+    return rows
+
+
+def _in_unit(given: Any, unit: u.UnitBase) -> float:
+    if isinstance(given, int | float):
+        return float(given)
+    return float(u.Quantity(given).to_value(unit))
+
+
+def sentence(name: str, rows: Sequence[Compared]) -> str:
+    """How many simulated parameters a fit recovers."""
+    n, inside = len(rows), sum(row.is_inside for row in rows)
+    noun, verb = ("parameter", "lies") if n == 1 else ("parameters", "lie")
+    return f"Fit {name}: {inside} of {n} simulated {noun} {verb} within one standard error of the simulated value."
+
+
+def _summary(
+    observations: Sequence[Mapping[str, Any]],
+    fits: Mapping[str, FitResult],
+    tables: Mapping[str, FluxPoints | LightCurve],
+    comparisons: Mapping[str, Sequence[Compared]],
+) -> Table:
+    rows: list[list[str | Markup]] = [["Observations", _counted(observations), ""]]
+    for name, fit in fits.items():
+        counts, npred = (
+            sum(float(np.sum(getattr(d, f"{k}_per_energy"))) for d in fit.datasets)
+            for k in ("counts", "background")
+        )
+        signal = sum(float(np.sum(d.signal_per_energy)) for d in fit.datasets)
+        rows.append(
+            [
+                "Counts",
+                f"{counts:.0f} counted; predicted {signal:.1f} signal and {npred:.1f} background",
+                f"fit {name}",
+            ]
+        )
+        for source in fit.models.sources:
+            for component in source.components:
+                for p in component.parameters:
+                    if f"{source.name}.{p.name}" in fit.free:
+                        value = with_error(p.value, p.error) + Markup(" ") + unit_text(p.unit)
+                        rows.append([f"{source.name}.{p.name}", value, f"fit {name}"])
+    for name, table in tables.items():
+        limits = int(np.sum(np.asarray(table.table["is_ul"], dtype=bool)))
+        noun = "flux points" if isinstance(table, FluxPoints) else "time bins"
+        rows.append([name, f"{len(table.table) - limits} {noun} and {limits} upper limits", f"table {name}"])
+    rows += [["Simulated truth", sentence(n, r), f"fit {n}"] for n, r in comparisons.items() if r]
+    return Table("Key results", ["Quantity", "Result", "Where"], rows)
+
+
+def _parameter_table(name: str, fit: FitResult) -> Table:
+    parameters = fit.models.parameters()
+    rows: list[list[str | Markup]] = []
+    for key in (*fit.free, *(k for k in parameters if k not in fit.free)):
+        if key not in parameters:
+            continue
+        p, is_free = parameters[key], key in fit.free
+        limits = (
+            f"{'−∞' if math.isnan(p.min) else f'{p.min:g}'} to {'∞' if math.isnan(p.max) else f'{p.max:g}'}"
+        )
+        value = with_error(p.value, p.error) if is_free else general(p.value)
+        free = (
+            limits
+            if is_free and not (math.isnan(p.min) and math.isnan(p.max))
+            else "free"
+            if is_free
+            else "fixed"
+        )
+        rows.append([key, value, unit_text(p.unit), free])
+    return Table(f"Parameters of fit {name}", ["Parameter", "Value", "Unit", "Range"], rows)
+
+
+def _dataset_table(name: str, fit: FitResult) -> Table:
+    rows: list[list[str | Markup]] = []
+    for d in fit.datasets:
+        counts, signal, background = (
+            float(np.sum(x)) for x in (d.counts_per_energy, d.signal_per_energy, d.background_per_energy)
+        )
+        npred = signal + background
+        pull = f"{(counts - npred) / math.sqrt(npred):+.2f}".replace("-", "−") if npred > 0 else MISSING
+        rows.append(
+            [
+                d.name,
+                f"{counts:.0f}",
+                f"{npred:.2f}",
+                f"{signal:.2f}",
+                f"{background:.2f}",
+                pull,
+                f"{d.stat:.2f}",
+                str(d.n_bins),
+            ]
+        )
+    headings = [
+        "Dataset",
+        "Counts",
+        "Predicted",
+        "Signal",
+        "Background",
+        "(counts − pred.) / √pred.",
+        "Stat",
+        "Bins",
+    ]
+    return Table(f"Counts and prediction of fit {name}", headings, rows)
+
+
+def _covariance_table(name: str, fit: FitResult) -> Table:
+    rows: list[list[str | Markup]] = [
+        [key, *(number(float(v), 3) for v in fit.covariance[n])] for n, key in enumerate(fit.free)
+    ]
+    return Table(f"Covariance of fit {name}", ["Parameter", *fit.free], rows)
+
+
+def _truth_table(name: str, fit: FitResult, rows: Sequence[Compared]) -> Table | None:
+    if not rows:
+        return None
+    parameters = fit.models.parameters()
+    cells: list[list[str | Markup]] = [
+        [
+            row.name,
+            with_error(parameters[row.name].value, parameters[row.name].error),
+            general(row.truth),
+            unit_text(parameters[row.name].unit),
+            f"{row.pull:+.2f}".replace("-", "−") if math.isfinite(row.pull) else MISSING,
+            "yes" if row.is_inside else "no",
+        ]
+        for row in rows
+    ]
+    headings = ["Parameter", "Fitted", "Simulated", "Unit", "Pull (σ)", "Inside 68 %?"]
+    return Table(f"Fit {name} against the simulated truth", headings, cells)
+
+
+def _minimiser(fit: FitResult) -> list[tuple[str, str]]:
+    told = [(key, fit.minimiser[key]) for key in ("name", "edm", "n_evaluations") if key in fit.minimiser]
+    return [
+        (str(key).replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value))
+        for key, value in told
+    ]
+
+
+def _alternative(table: FluxPoints | LightCurve) -> str:
+    limits = int(np.sum(np.asarray(table.table["is_ul"], dtype=bool)))
+    return (
+        f"{len(table.table) - limits} measured bins, {limits} upper limits; the numbers stand in the table."
+    )
+
+
+def _product_table(name: str, product: FluxPoints | LightCurve) -> Table:
+    return (
+        _flux_point_table(name, product)
+        if isinstance(product, FluxPoints)
+        else _light_curve_table(name, product)
+    )
+
+
+def _column(table: QTable, name: str) -> np.ndarray:
+    """Values of a column, NaN where there is no such column."""
+    return np.asarray(table[name], dtype=float) if name in table.colnames else np.full(len(table), np.nan)
+
+
+def _flux_point_table(name: str, product: FluxPoints) -> Table:
+    t = product.table
+    energy, low, high = (t[c].to_value(u.TeV) for c in ("e_ref", "e_min", "e_max"))
+    sed, minus, plus, limit = (product.e2dnde(c).value for c in ("norm", "norm_errn", "norm_errp", "norm_ul"))
+    headings = [
+        "Energy (TeV)",
+        "From (TeV)",
+        "To (TeV)",
+        Markup("E² dN/dE ({})").format(unit_text(u.Unit("TeV cm-2 s-1"))),
+        Markup("Upper limit ({})").format(unit_text(u.Unit("TeV cm-2 s-1"))),
+        "√TS",
+        "Counts",
+        "Predicted",
+    ]
+    is_ul, sqrt_ts, counts, npred = (_column(t, c) for c in ("is_ul", "sqrt_ts", "counts", "npred"))
+    rows = [
+        [
+            general(energy[n], 4),
+            general(low[n], 4),
+            general(high[n], 4),
+            _measured(sed[n], minus[n], plus[n], bool(is_ul[n])),
+            number(limit[n], 3),
+            _short(sqrt_ts[n], 2),
+            _short(counts[n], 0),
+            _short(npred[n], 1),
+        ]
+        for n in range(len(t))
+    ]
+    return Table(f"Flux points of {product.meta.get('source', 'the source')} ({name})", headings, rows)
+
+
+def _light_curve_table(name: str, product: LightCurve) -> Table:
+    t = product.table
+    start, stop = (
+        t[c].mjd if isinstance(t[c], Time) else np.asarray(t[c], dtype=float)
+        for c in ("time_min", "time_max")
+    )
+    flux, minus, plus, limit = (
+        (t[c] * t["ref_flux"]).to_value(FLUX) for c in ("norm", "norm_errn", "norm_errp", "norm_ul")
+    )
+    headings = [
+        "Start (MJD, TT)",
+        "Stop (MJD, TT)",
+        Markup("Flux ({})").format(unit_text(FLUX)),
+        Markup("Upper limit ({})").format(unit_text(FLUX)),
+        "√TS",
+        "Counts",
+        "Predicted",
+    ]
+    is_ul, sqrt_ts, counts, npred = (_column(t, c) for c in ("is_ul", "sqrt_ts", "counts", "npred"))
+    rows = [
+        [
+            f"{start[n]:.5f}",
+            f"{stop[n]:.5f}",
+            _measured(flux[n], minus[n], plus[n], bool(is_ul[n])),
+            number(limit[n], 3),
+            _short(sqrt_ts[n], 2),
+            _short(counts[n], 0),
+            _short(npred[n], 1),
+        ]
+        for n in range(len(t))
+    ]
+    low, high = t["e_min"].to_value(u.TeV).min(), t["e_max"].to_value(u.TeV).max()
+    source = product.meta.get("source", "the source")
+    return Table(f"Light curve of {source}, {low:.4g} to {high:.4g} TeV ({name})", headings, rows)
+
+
+def _measured(value: float, minus: float, plus: float, is_limit: bool) -> Markup:
+    return with_errors(value, minus, plus) + Markup(" (limit)" if is_limit else "")
+
+
+def _short(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else MISSING
+
+
+def _versions(provenance: Mapping[str, Any]) -> Table:
+    rows = [[str(k), str(v)] for k, v in provenance.get("versions", {}).items()]
+    return Table("Versions", ["Package", "Version"], rows)
+
+
+def _inputs(provenance: Mapping[str, Any]) -> Table:
+    rows = [
+        [str(entry.get("name", "")), str(role), str(entry.get("sha256", ""))]
+        for role, entries in provenance.get("inputs", {}).items()
+        for entry in entries
+    ]
+    return Table("Inputs", ["File", "Role", "SHA-256"], rows)
