@@ -64,10 +64,19 @@ def fov(
             f"{where}: the background `fov` finds {counts.sum():.0f} counts outside the exclusion, of which {known.sum():.1f} are "
             "expected from the subtracted sources: no positive norm; enlarge the energy range or leave the observation out"
         )
-    found = {"norm": excess / expected.sum(), "norm_err": float(np.sqrt(excess) / expected.sum()), "tilt": 0.0}
+    found = {
+        "norm": excess / expected.sum(),
+        "norm_err": float(np.sqrt(excess) / expected.sum()),
+        "tilt": 0.0,
+    }
     if method == "fit":
-        found = fit_background_norm(dataset.counts.data, expected, known, mask, dataset.energy.centers.to_value(u.TeV), tilt)
+        found = fit_background_norm(
+            dataset.counts.data, expected, known, mask, dataset.energy.centers.to_value(u.TeV), tilt
+        )
     shape = found["norm"] * dataset.energy.centers.to_value(u.TeV) ** -found["tilt"]
     scaled = dataset.background.counts.with_data(dataset.background.counts.data * shape[:, None, None])
-    meta = {**dataset.meta, "background": {"method": f"fov-{method}", **{k: float(v) for k, v in found.items()}}}
+    meta = {
+        **dataset.meta,
+        "background": {"method": f"fov-{method}", **{k: float(v) for k, v in found.items()}},
+    }
     return replace(dataset, background=ExpectedCounts(scaled), meta=meta)

@@ -29,7 +29,9 @@ class Map:
     def __post_init__(self) -> None:
         expected = (*(axis.n_bins for axis in self.axes), *self.geom.shape)
         if self.data.shape != expected:
-            raise ValueError(f"a map on {[a.name for a in self.axes]} must have the shape {expected}, not {self.data.shape}")
+            raise ValueError(
+                f"a map on {[a.name for a in self.axes]} must have the shape {expected}, not {self.data.shape}"
+            )
 
     def axis(self, name: str) -> Axis:
         """Axis of that name."""

@@ -1,0 +1,1 @@
+"""DL4 to fit: predicted counts, likelihood, minimisation."""

@@ -84,7 +84,9 @@ def bind(model: str, component: Component, position: Mapping[str, int]) -> Bindi
     for parameter, (unit, _) in zip(component.parameters, plugin.parameters.values(), strict=True):
         factor = float((1.0 * parameter.unit).to_value(unit))
         if not np.isfinite(parameter.value):
-            raise InputError(f"model '{model}': the parameter '{parameter.name}' is {parameter.value}: give it a finite value")
+            raise InputError(
+                f"model '{model}': the parameter '{parameter.name}' is {parameter.value}: give it a finite value"
+            )
         start.append(parameter.value * factor)
         factors.append(factor)
         slots.append(position.get(f"{model}.{parameter.name}", -1))

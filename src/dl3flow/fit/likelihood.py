@@ -72,7 +72,9 @@ def build_stat(dataset: Dataset, models: Models) -> StatFunction:
     counts_sum = np.where(has_background, counts, 0.0).sum(axis=(1, 2))
     occupied = counts > 0
     log_base = np.log(np.where(has_background, background, TRUNCATION))
-    constant = float((counts[occupied] * log_base[occupied]).sum()) - TRUNCATION * np.count_nonzero(mask & ~has_background)
+    constant = float((counts[occupied] * log_base[occupied]).sum()) - TRUNCATION * np.count_nonzero(
+        mask & ~has_background
+    )
     signals = build_signals(dataset, models)
     weigh = build_weight(dataset, models)
 
@@ -90,14 +92,20 @@ def build_stat(dataset: Dataset, models: Models) -> StatFunction:
             without = weight[:, None, None] * b
             mu = without.copy()
             for p in parts:
-                mu[:, p.rows.start - rows.start : p.rows.stop - rows.start, p.columns.start - columns.start : p.columns.stop - columns.start] += p.counts
+                mu[
+                    :,
+                    p.rows.start - rows.start : p.rows.stop - rows.start,
+                    p.columns.start - columns.start : p.columns.stop - columns.start,
+                ] += p.counts
             above = m & (mu > TRUNCATION)
             mu = np.where(above, mu, TRUNCATION)
             base = np.where(has_b, without, TRUNCATION)
             total += float((mu - base).sum(where=m) - (n[has_n] * np.log(mu[has_n] / base[has_n])).sum())
             if gradient is not None:
                 residual = np.where(above, 1 - n / mu, 0.0)
-                by_weight = by_weight + (b * residual - np.where(has_b, b - n / weight[:, None, None], 0.0)).sum(axis=(1, 2))
+                by_weight = by_weight + (
+                    b * residual - np.where(has_b, b - n / weight[:, None, None], 0.0)
+                ).sum(axis=(1, 2))
                 for p in parts:
                     inner = (
                         slice(p.rows.start - rows.start, p.rows.stop - rows.start),

@@ -13,7 +13,14 @@ from dl3flow.data.products import DatasetStat, FitResult
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import bind, for_dataset, free_parameters
 from dl3flow.fit.likelihood import Likelihood, build_likelihood, build_stat
-from dl3flow.fit.npred import background_of, frame_of, predict_counts, response_pixel, source_position, start_vector
+from dl3flow.fit.npred import (
+    background_of,
+    frame_of,
+    predict_counts,
+    response_pixel,
+    source_position,
+    start_vector,
+)
 from dl3flow.fit.search import SEARCH_RADIUS, best_position
 from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
 from dl3flow.models.spatial import oversampling
@@ -35,7 +42,11 @@ def add_backgrounds(datasets: Sequence[Dataset], models: Models, free: Sequence[
                 Parameter("tilt", 0.0, frozen="tilt" not in free),
                 Parameter("reference", 1.0, u.TeV, frozen=True),
             )
-            added.append(BackgroundModel(f"{dataset.name}-bkg", Component("power_law_norm", parameters), (dataset.name,)))
+            added.append(
+                BackgroundModel(
+                    f"{dataset.name}-bkg", Component("power_law_norm", parameters), (dataset.name,)
+                )
+            )
     return replace(models, backgrounds=(*models.backgrounds, *added))
 
 
@@ -65,15 +76,33 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
     models, warnings = _checked(datasets, models)
     models = _searched(datasets, models)
     best = _converged(datasets, models)
-    for _ in range(_MAX_ROUNDS):
-        moved = _searched(datasets, best.models)
-        if moved is best.models:
-            break
-        other = _converged(datasets, moved)
-        if other.stat > best.stat - 1e-3:
-            break
-        best = other
+    for restart in (_searched, _grown):
+        for _ in range(_MAX_ROUNDS):
+            other_start = restart(datasets, best.models)
+            if other_start is best.models:
+                break
+            other = _converged(datasets, other_start)
+            if other.stat > best.stat - 1e-3:
+                break
+            best = other
     return _result(datasets, best, warnings)
+
+
+def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
+    """Models with each free extension below a third of a pixel set to half a pixel; the same object if there is none.
+
+    Below the pixel the likelihood hardly depends on the extension: a fit that wandered there may have passed a minimum.
+    """
+    changed = {}
+    pixel = min(d.geom.binsz for d in datasets) * u.deg
+    for source in models.sources:
+        name = bind(source.name, source.spatial, {}).plugin.companions.get("size")
+        if name and not source.spatial[name].frozen and source.spatial[name].quantity < pixel / 3:
+            p = source.spatial[name]
+            changed[f"{source.name}.{name}"] = replace(
+                p, value=float((pixel / 2).to_value(p.unit)), error=0.0
+            )
+    return models.with_parameters(changed) if changed else models
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +150,9 @@ def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[
                 )
     for name, p in models.parameters().items():
         if p.value < p.min or p.value > p.max:
-            raise InputError(f"parameter '{name}' starts at {p.value:g}, outside its limits {p.min:g} to {p.max:g}: correct one of them")
+            raise InputError(
+                f"parameter '{name}' starts at {p.value:g}, outside its limits {p.min:g} to {p.max:g}: correct one of them"
+            )
     return models.with_parameters(frozen), warnings
 
 
@@ -162,7 +193,9 @@ def _converged(datasets: Sequence[Dataset], models: Models) -> _Minimum:
     """Minimum whose sources lie on the response pixels, and are as fine, as the likelihood was built for."""
     found = _minimise(datasets, models)
     for _ in range(_MAX_ROUNDS):
-        if _responses(datasets, found.models) == _responses(datasets, models) and not _is_coarse(datasets, models, found.models):
+        if _responses(datasets, found.models) == _responses(datasets, models) and not _is_coarse(
+            datasets, models, found.models
+        ):
             break
         models = found.models
         found = _minimise(datasets, models)
@@ -173,7 +206,10 @@ def _is_coarse(datasets: Sequence[Dataset], built: Models, found: Models) -> boo
     """True if a source at its best fit is too small for the pixel division that its start values asked for."""
     for before, after in zip(built.sources, found.sources, strict=True):
         old, new = (bind(s.name, s.spatial, {}) for s in (before, after))
-        if any(oversampling(new.plugin, new.start, d.geom) > oversampling(old.plugin, old.start, d.geom) for d in datasets):
+        if any(
+            oversampling(new.plugin, new.start, d.geom) > oversampling(old.plugin, old.start, d.geom)
+            for d in datasets
+        ):
             return True
     return False
 
@@ -225,7 +261,8 @@ def _with_links(models: Models, changed: dict[str, Parameter]) -> Models:
     names, position = free_parameters(models)
     parameters = models.parameters()
     linked = {
-        name: replace(parameters[name], value=changed[names[k]].value, error=changed[names[k]].error) for name, k in position.items()
+        name: replace(parameters[name], value=changed[names[k]].value, error=changed[names[k]].error)
+        for name, k in position.items()
     }
     return models.with_parameters(linked)
 
@@ -258,7 +295,9 @@ def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -
     minuit, names = found.minuit, found.likelihood.names
     parameters = found.models.parameters()
     at_limit = [n for n in names if _is_at_limit(n, parameters[n])]
-    warnings = warnings + [f"{n} ends at a limit ({parameters[n].value:g}): its error is not meaningful" for n in at_limit]
+    warnings = warnings + [
+        f"{n} ends at a limit ({parameters[n].value:g}): its error is not meaningful" for n in at_limit
+    ]
     covariance = np.zeros((len(names), len(names)))
     reasons = []
     if names:
@@ -266,7 +305,9 @@ def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -
             covariance = np.asarray(minuit.covariance) * np.outer(found.scale, found.scale)
         fmin = minuit.fmin
         if not fmin.is_valid:
-            reasons.append(f"the minimum was not reached (estimated distance {fmin.edm:.2g}, goal {fmin.edm_goal:.2g})")
+            reasons.append(
+                f"the minimum was not reached (estimated distance {fmin.edm:.2g}, goal {fmin.edm_goal:.2g})"
+            )
         if not fmin.has_accurate_covar and not at_limit:
             reasons.append("the covariance is not accurate: a parameter may not be constrained by the data")
         if not np.isfinite(found.stat):
@@ -307,7 +348,11 @@ def _dataset_stat(dataset: Dataset, models: Models) -> DatasetStat:
     signal, background = predict_counts(dataset, models)
     weigh = [np.where(mask, v, 0.0).sum(axis=(1, 2)) for v in (dataset.counts.data, signal, background)]
     return DatasetStat(
-        dataset.name, build_stat(dataset, models)(start_vector(models), None), int(mask.sum()), dataset.energy.edges, *weigh
+        dataset.name,
+        build_stat(dataset, models)(start_vector(models), None),
+        int(mask.sum()),
+        dataset.energy.edges,
+        *weigh,
     )
 
 

@@ -28,6 +28,8 @@ from dl3flow.units import ENERGY, EXPOSURE
 
 # relative step of the central differences that give a template's derivatives
 _STEP = 1e-4
+# pixels around a template that its centring may fill
+_MARGIN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +81,18 @@ def response_at(dataset: Dataset, position: SkyCoord) -> Response:
         j, i = response_pixel(dataset.edisp.exposure.geom, dataset.edisp.exposure.data, position)
         edisp = dataset.edisp.edisp.data[:, :, j, i]
         if not dataset.edisp.is_kernel:
-            edisp = kernels_from_density(edisp, dataset.edisp.edisp.axis("migra"), dataset.energy_true, dataset.energy)
-    return Response(kernels, np.asarray(edisp, dtype=float), dataset.exposure.quantity.to_value(EXPOSURE).astype(float))
+            edisp = kernels_from_density(
+                edisp, dataset.edisp.edisp.axis("migra"), dataset.energy_true, dataset.energy
+            )
+    return Response(
+        kernels, np.asarray(edisp, dtype=float), dataset.exposure.quantity.to_value(EXPOSURE).astype(float)
+    )
 
 
 def response_pixel(geom: SkyGeometry, exposure: np.ndarray, position: SkyCoord) -> tuple[int, int]:
     """Pixel (j, i) nearest to ``position`` among those with exposure; the nearest of all if none has any."""
     j, i = geom.nearest(position)
-    valid = (exposure > 0).any(axis=0)
+    valid = np.asarray(np.any(exposure > 0, axis=0))
     if valid[j, i] or not valid.any():
         return j, i
     x, y = geom.pixel(position)
@@ -97,7 +103,9 @@ def response_pixel(geom: SkyGeometry, exposure: np.ndarray, position: SkyCoord) 
 
 def source_position(source: Source) -> SkyCoord:
     """Declared direction of a source."""
-    return SkyCoord(source.spatial["lon_0"].quantity, source.spatial["lat_0"].quantity, frame=frame_of(source))
+    return SkyCoord(
+        source.spatial["lon_0"].quantity, source.spatial["lat_0"].quantity, frame=frame_of(source)
+    )
 
 
 def frame_of(source: Source) -> str:
@@ -128,13 +136,15 @@ def build_signal(
         if spectrum_gradient is not None:
             return np.asarray((weights * spectrum_gradient(points, *values)).sum(axis=2))
         return _differences(
-            lambda v: (weights * spectral.plugin.function(points, *v)).sum(axis=1), values, _STEP * np.abs(values) + 1e-12
+            lambda v: (weights * spectral.plugin.function(points, *v)).sum(axis=1),
+            values,
+            _STEP * np.abs(values) + 1e-12,
         )
 
     def shape(x: np.ndarray) -> "_Shape | None":
         values = spatial.values(x)
         radius = np.degrees(spatial.plugin.companions["radius"](*values)) / geom.binsz
-        half = int(np.ceil(radius)) + 1
+        half = int(np.ceil(radius)) + _MARGIN
         at = SkyCoord(values[0] * u.rad, values[1] * u.rad, frame=frame)
         px, py = geom.pixel(at)
         if not (np.isfinite(px) and np.isfinite(py)):
@@ -159,9 +169,14 @@ def build_signal(
     def template_gradient(at: "_Shape") -> np.ndarray:
         resolution = spatial.plugin.companions.get("resolution")
         scale = resolution(*at.values) * 3 if resolution else np.radians(geom.binsz)
-        steps = np.where(np.arange(len(at.values)) < 2, _STEP * scale, _STEP * np.maximum(np.abs(at.values), 0.1 * scale))
+        steps = np.where(
+            np.arange(len(at.values)) < 2, _STEP * scale, _STEP * np.maximum(np.abs(at.values), 0.1 * scale)
+        )
         return _differences(
-            lambda v: pixel_fractions(spatial.plugin, v, at.window, factor, frame), at.values, steps, spatial.is_free
+            lambda v: pixel_fractions(spatial.plugin, v, at.window, factor, frame),
+            at.values,
+            steps,
+            spatial.is_free,
         )
 
     nowhere = np.zeros(0)
@@ -184,7 +199,9 @@ def build_signal(
             if spatial.is_free.any():
                 reach = at.window.shape[0] + 2 * kernel_half
                 padded = np.zeros((n_true, reach, reach))
-                padded[:, *at.inner] = back * response.exposure[:, at.rows, at.columns] * in_bin[:, None, None]
+                padded[:, *at.inner] = (
+                    back * response.exposure[:, at.rows, at.columns] * in_bin[:, None, None]
+                )
                 by_template = correlate(padded, at.length, at.transforms, at.window.shape[0])
                 spatial.pull(np.einsum("qyx,yx->q", template_gradient(at), by_template), gradient)
 
@@ -208,7 +225,10 @@ class _Shape:
 
 
 def _differences(
-    function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, steps: np.ndarray, wanted: np.ndarray | None = None
+    function: Callable[[np.ndarray], np.ndarray],
+    values: np.ndarray,
+    steps: np.ndarray,
+    wanted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Central differences of ``function`` by each wanted value; zero for the others."""
     rows = []
@@ -229,7 +249,9 @@ def background_of(dataset: Dataset, models: Models) -> BackgroundModel | None:
     return found[-1] if found else None
 
 
-def build_weight(dataset: Dataset, models: Models) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, Binding | None]]:
+def build_weight(
+    dataset: Dataset, models: Models
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, Binding | None]]:
     """Factor on the background per energy bin, its derivatives by the model's parameters, and their binding."""
     energy = dataset.energy.centers.to_value(ENERGY)
     model = background_of(dataset, models)

@@ -18,7 +18,9 @@ from dl3flow.units import ENERGY
 SEARCH_RADIUS = 0.5 * u.deg
 
 
-def best_position(datasets: Sequence[Dataset], models: Models, source: Source) -> tuple[SkyCoord, float, float]:
+def best_position(
+    datasets: Sequence[Dataset], models: Models, source: Source
+) -> tuple[SkyCoord, float, float]:
     """Position within the source's limits at which the data ask most for a point source of its spectrum.
 
     The score statistic U^2 / I of adding the source (Rao 1948) is summed over the datasets on the pixels of the first:
@@ -48,8 +50,8 @@ def best_position(datasets: Sequence[Dataset], models: Models, source: Source) -
     j0, i0 = geom.nearest(source_position(source))
     present = float(score[j0, i0])
     allowed = np.where(_allowed(grid, source), score, -1.0)
-    j, i = np.unravel_index(int(np.argmax(allowed)), score.shape)
-    return grid[j, i], float(allowed[j, i]), present
+    best = np.unravel_index(int(np.argmax(allowed)), score.shape)
+    return grid[best], float(allowed[best]), present
 
 
 def _score(dataset: Dataset, others: Models, source: Source) -> tuple[np.ndarray, np.ndarray]:

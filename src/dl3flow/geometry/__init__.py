@@ -1,0 +1,1 @@
+"""Axes, sky pixels and field-of-view coordinates."""

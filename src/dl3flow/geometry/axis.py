@@ -46,10 +46,14 @@ class Axis:
         return cls(name, _backward(ends, scale) * nodes.unit, scale, nodes)
 
     @classmethod
-    def from_bounds(cls, name: str, low: u.Quantity, high: u.Quantity, nbin: int, scale: Scale = "log") -> "Axis":
+    def from_bounds(
+        cls, name: str, low: u.Quantity, high: u.Quantity, nbin: int, scale: Scale = "log"
+    ) -> "Axis":
         """Axis of ``nbin`` bins of equal width in ``scale`` from ``low`` to ``high``."""
         low, high = u.Quantity(low), u.Quantity(high).to(u.Quantity(low).unit)
-        edges = _backward(np.linspace(_forward(low.value, scale), _forward(high.value, scale), nbin + 1), scale)
+        edges = _backward(
+            np.linspace(_forward(low.value, scale), _forward(high.value, scale), nbin + 1), scale
+        )
         edges[0], edges[-1] = low.value, high.value
         return cls(name, edges * low.unit, scale)
 
@@ -132,7 +136,9 @@ def parse_energy_edges(entry: Any) -> u.Quantity:
         If a key is unknown or missing, a limit has no energy unit, or the range is empty.
     """
     if not isinstance(entry, Mapping):
-        raise ValueError(f"expected `{{min: 1 TeV, max: 10 TeV, nbin: 8}}` or `{{edges: [...]}}`, found {entry!r}")
+        raise ValueError(
+            f"expected `{{min: 1 TeV, max: 10 TeV, nbin: 8}}` or `{{edges: [...]}}`, found {entry!r}"
+        )
     keys = set(entry)
     if keys == {"edges"}:
         edges = u.Quantity(convert(list(entry["edges"]), list[Annotated[u.Quantity, u.TeV]], "edges"))
@@ -140,7 +146,9 @@ def parse_energy_edges(entry: Any) -> u.Quantity:
             raise ValueError(f"`edges` must be positive and increase, found {entry['edges']!r}")
         return edges
     if keys not in ({"min", "max", "nbin"}, {"min", "max", "per_decade"}):
-        raise ValueError(f"expected the keys `min`, `max` and `nbin` (or `per_decade`), or `edges`, found {sorted(map(str, keys))}")
+        raise ValueError(
+            f"expected the keys `min`, `max` and `nbin` (or `per_decade`), or `edges`, found {sorted(map(str, keys))}"
+        )
     low, high = (convert(entry[key], Annotated[u.Quantity, u.TeV], key) for key in ("min", "max"))
     if low.value <= 0:
         raise ValueError(f"`min` must be positive, found '{entry['min']}'")

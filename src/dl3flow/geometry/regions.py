@@ -22,10 +22,14 @@ def parse_regions(text: str, where: str) -> Regions:
     except Exception as error:  # the parser raises many kinds
         raise InputError(f"{where}: cannot read the DS9 region text '{text}': {error}") from None
     if not len(found):
-        raise InputError(f"{where}: no region in '{text}': write DS9 text such as `icrs;circle(83.63, 22.01, 0.2)`")
+        raise InputError(
+            f"{where}: no region in '{text}': write DS9 text such as `icrs;circle(83.63, 22.01, 0.2)`"
+        )
     for region in found:
         if not hasattr(region, "to_pixel"):
-            raise InputError(f"{where}: the region '{text}' is in pixels: begin it with a frame such as `icrs;`")
+            raise InputError(
+                f"{where}: the region '{text}' is in pixels: begin it with a frame such as `icrs;`"
+            )
     return found
 
 

@@ -64,13 +64,17 @@ class SkyGeometry:
         InputError
             If it would have no pixel or more than 100 million.
         """
-        wide, high = (width, width) if u.Quantity(width).isscalar else width
+        wide, high = width if isinstance(width, tuple) else (width, width)
         size = float(binsz.to_value(u.deg))
         n_lon, n_lat = (round(float(w.to_value(u.deg)) / size) for w in (wide, high))
         if n_lon < 1 or n_lat < 1:
-            raise InputError(f"a map of width {width} has no pixel of size {binsz}: make `width` larger or `binsz` smaller")
+            raise InputError(
+                f"a map of width {width} has no pixel of size {binsz}: make `width` larger or `binsz` smaller"
+            )
         if n_lon * n_lat > _MAX_PIXELS:
-            raise InputError(f"a map of {n_lon} x {n_lat} pixels is too large: make `width` smaller or `binsz` larger")
+            raise InputError(
+                f"a map of {n_lon} x {n_lat} pixels is too large: make `width` smaller or `binsz` larger"
+            )
         frame = "galactic" if center.frame.name == "galactic" else "icrs"
         at = center.transform_to(frame).spherical
         crpix = ((n_lon + 1) / 2, (n_lat + 1) / 2)
@@ -103,13 +107,17 @@ class SkyGeometry:
         frames = {kind[0].strip("-"): name for name, kind in FRAMES.items()}
         frame = frames.get(lon_type.split("-")[0])
         if frame is None:
-            raise InputError(f"{where}: the coordinate type '{lon_type}' is not supported {choices(lon_type, frames)}")
+            raise InputError(
+                f"{where}: the coordinate type '{lon_type}' is not supported {choices(lon_type, frames)}"
+            )
         dx, dy = wcs.wcs.cdelt
         if not math.isclose(-dx, dy, rel_tol=1e-6):
             raise InputError(f"{where}: pixels must be square with CDELT1 = -CDELT2, found {dx} and {dy}")
         lon_0, lat_0 = (float(v) for v in wcs.wcs.crval)
         crpix = (float(wcs.wcs.crpix[0]), float(wcs.wcs.crpix[1]))
-        return cls(frame, lon_type.split("-")[-1], lon_0, lat_0, float(dy), (int(shape[0]), int(shape[1])), crpix)
+        return cls(
+            frame, lon_type.split("-")[-1], lon_0, lat_0, float(dy), (int(shape[0]), int(shape[1])), crpix
+        )
 
     @cached_property
     def lonlat(self) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +227,11 @@ class SkyGeometry:
             and self.proj == parent.proj
             and all(
                 math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
-                for a, b in ((self.lon_0, parent.lon_0), (self.lat_0, parent.lat_0), (self.binsz, parent.binsz))
+                for a, b in (
+                    (self.lon_0, parent.lon_0),
+                    (self.lat_0, parent.lat_0),
+                    (self.binsz, parent.binsz),
+                )
             )
         )
         column, row = parent.crpix[0] - self.crpix[0], parent.crpix[1] - self.crpix[1]

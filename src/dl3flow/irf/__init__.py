@@ -1,0 +1,1 @@
+"""The four instrument responses: effective area, energy dispersion, point spread, background."""

@@ -82,7 +82,9 @@ def _log_rate(bkg: IrfTable) -> np.ndarray:
 
 def _padded_offset(offset: Axis) -> Axis:
     """Offset axis with one more bin outside: without it the rate would fall off linearly within the last bin."""
-    step = offset.edges[-1] - offset.edges[-2] if offset.nodes is None else offset.nodes[-1] - offset.nodes[-2]
+    step = (
+        offset.edges[-1] - offset.edges[-2] if offset.nodes is None else offset.nodes[-1] - offset.nodes[-2]
+    )
     return Axis(
         "offset",
         u.Quantity([*offset.edges, offset.edges[-1] + step]),

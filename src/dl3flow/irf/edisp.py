@@ -33,7 +33,7 @@ def migra_density(edisp: IrfTable, energy_true: u.Quantity, offset: u.Quantity, 
     # tables hold small negative entries (unfolding noise): clip after the last interpolation, before the sum
     density = np.maximum(values @ edisp.hat("offset", offset).T, 0.0)
     norm = np.einsum("nkm,k->nm", density, migra.widths.to_value(""))
-    return np.divide(density, norm[:, None], out=np.zeros_like(density), where=norm[:, None] > 0)
+    return np.asarray(np.divide(density, norm[:, None], out=np.zeros_like(density), where=norm[:, None] > 0))
 
 
 def dispersion_kernels(edisp: IrfTable, energy_true: Axis, energy: Axis, offset: u.Quantity) -> np.ndarray:
@@ -71,4 +71,4 @@ def kernels_from_density(density: np.ndarray, migra: Axis, energy_true: Axis, en
     below = cumulative[rows, low] * (1 - fraction) + cumulative[rows, low + 1] * fraction
     kernels = np.diff(below, axis=1)
     kernels[kernels < _SMALLEST_PROBABILITY] = 0.0
-    return kernels.reshape(n_true, energy.n_bins, *density.shape[2:])
+    return np.asarray(kernels.reshape(n_true, energy.n_bins, *density.shape[2:]))

@@ -27,7 +27,7 @@ def point_spread(psf: IrfTable, energy_true: u.Quantity, rad: Axis, offset: u.Qu
         Sum of psf x 2 pi rad d(rad) is one; zero where the file has none.
     """
     shape = PSF_SHAPES.find(psf.kind, "HDUCLAS4 of the point spread function")
-    density = shape(psf, energy_true, rad.centers, offset)
+    density: np.ndarray = shape(psf, energy_true, rad.centers, offset)
     ring = 2 * np.pi * rad.centers.to_value(u.rad) * rad.widths.to_value(u.rad)
     norm = np.einsum("nrm,r->nm", density, ring)
     return np.divide(density, norm[:, None], out=np.zeros_like(density), where=norm[:, None] > 0) / u.sr
@@ -38,7 +38,7 @@ def psf_table(psf: IrfTable, energy_true: u.Quantity, rad: u.Quantity, offset: u
     """Tabulated density on (energy_true, offset, rad), interpolated linearly (GADF PSF_TABLE)."""
     values = np.tensordot(psf.hat("energy_true", energy_true), psf.quantity.to_value("sr-1"), axes=(1, 0))
     values = values @ psf.hat("rad", rad).T
-    return np.maximum(np.einsum("nor,mo->nrm", values, psf.hat("offset", offset)), 0.0)
+    return np.asarray(np.maximum(np.einsum("nor,mo->nrm", values, psf.hat("offset", offset)), 0.0))
 
 
 @PSF_SHAPES.register()
@@ -47,7 +47,7 @@ def psf_3gauss(psf: IrfTable, energy_true: u.Quantity, rad: u.Quantity, offset: 
 
     def at(column: str, unit: str) -> np.ndarray:
         values = psf.hat("energy_true", energy_true) @ (psf.data[column] * psf.units[column]).to_value(unit)
-        return np.maximum(values @ psf.hat("offset", offset).T, 0.0)[:, None]
+        return np.asarray(np.maximum(values @ psf.hat("offset", offset).T, 0.0)[:, None])
 
     r2 = rad.to_value(u.rad)[None, :, None] ** 2
     total = np.zeros((len(energy_true), len(rad), len(offset)))

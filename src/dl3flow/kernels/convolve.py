@@ -61,7 +61,7 @@ def psf_kernels(profiles: np.ndarray, rad_edges: np.ndarray, binsz: float) -> np
     outside = np.maximum(index[:, None], index[None, :])[None] > half[:, None, None]
     kernels = np.where(outside, 0.0, kernels)
     total = kernels.sum(axis=(1, 2), keepdims=True)
-    return np.divide(kernels, total, out=np.zeros_like(kernels), where=total > 0)
+    return np.asarray(np.divide(kernels, total, out=np.zeros_like(kernels), where=total > 0))
 
 
 def _half_size(profile: np.ndarray, rad_edges: np.ndarray, binsz: float) -> int:

@@ -25,7 +25,12 @@ def cash_ts(n: np.ndarray, mu_bkg: np.ndarray) -> np.ndarray:
 
 
 def fit_background_norm(
-    counts: np.ndarray, background: np.ndarray, known: np.ndarray, mask: np.ndarray, energy: np.ndarray, use_tilt: bool
+    counts: np.ndarray,
+    background: np.ndarray,
+    known: np.ndarray,
+    mask: np.ndarray,
+    energy: np.ndarray,
+    use_tilt: bool,
 ) -> dict[str, float]:
     """Maximum-likelihood norm (and tilt) of a background next to known signal, by Newton's method in ln norm.
 
@@ -75,4 +80,9 @@ def fit_background_norm(
     errors = np.zeros(2)
     errors[free] = np.sqrt(np.diag(np.linalg.inv(hessian[free, free])))
     norm = float(np.exp(x[0]))
-    return {"norm": norm, "norm_err": norm * float(errors[0]), "tilt": float(x[1]), "tilt_err": float(errors[1])}
+    return {
+        "norm": norm,
+        "norm_err": norm * float(errors[0]),
+        "tilt": float(x[1]),
+        "tilt_err": float(errors[1]),
+    }

@@ -1,0 +1,1 @@
+"""Spectral and spatial models, and the parameters that a fit varies."""

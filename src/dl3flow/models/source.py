@@ -63,7 +63,9 @@ class Component:
 
     def with_values(self, values: Mapping[str, float]) -> "Component":
         """Same component with other values of the named parameters, in their own units."""
-        changed = tuple(replace(p, value=float(values[p.name])) if p.name in values else p for p in self.parameters)
+        changed = tuple(
+            replace(p, value=float(values[p.name])) if p.name in values else p for p in self.parameters
+        )
         return replace(self, parameters=changed)
 
 
@@ -135,7 +137,8 @@ class Models:
             return replace(old, parameters=tuple(changed.get(f"{model}.{p.name}", p) for p in old.parameters))
 
         sources = tuple(
-            replace(s, spectral=component(s.name, s.spectral), spatial=component(s.name, s.spatial)) for s in self.sources
+            replace(s, spectral=component(s.name, s.spectral), spatial=component(s.name, s.spatial))
+            for s in self.sources
         )
         backgrounds = tuple(replace(b, spectral=component(b.name, b.spectral)) for b in self.backgrounds)
         return Models(sources, backgrounds)

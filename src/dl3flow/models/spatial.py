@@ -2,7 +2,8 @@
 
 Functions take directions and parameters in rad and return sr-1; the integral over the sphere is one. ``lon_0`` and
 ``lat_0`` are in the frame of the model. A companion ``radius`` gives the distance beyond which the model is taken as
-zero, ``resolution`` the angle below which it is smooth: pixels are divided until they are finer.
+zero, ``resolution`` the angle below which it is smooth (pixels are divided until they are finer), ``size`` the name of
+the parameter that is its extension.
 """
 
 import astropy.units as u
@@ -16,6 +17,7 @@ from dl3flow.units import Angle, Number
 
 SPATIAL_MODELS = Registry("spatial model")
 _MAX_OVERSAMPLING = 40
+_ONE_DEGREE = float(np.radians(1.0))
 
 
 def _point_radius(lon_0: float, lat_0: float) -> float:
@@ -37,13 +39,15 @@ def _gauss_resolution(lon_0: float, lat_0: float, sigma: float, e: float, phi: f
     return sigma * float(np.sqrt(1 - e**2)) / 3
 
 
-@SPATIAL_MODELS.register("GaussianSpatialModel", "gauss", radius=_gauss_radius, resolution=_gauss_resolution)
+@SPATIAL_MODELS.register(
+    "GaussianSpatialModel", "gauss", radius=_gauss_radius, resolution=_gauss_resolution, size="sigma"
+)
 def gauss(
     lon: np.ndarray,
     lat: np.ndarray,
     lon_0: Angle = 0.0,
     lat_0: Angle = 0.0,
-    sigma: Angle = np.radians(1.0),
+    sigma: Angle = _ONE_DEGREE,
     e: Number = 0.0,
     phi: Angle = 0.0,
 ) -> np.ndarray:
@@ -67,7 +71,10 @@ def gauss(
 def _position_angle(lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float) -> np.ndarray:
     d_lon = lon - lon_0
     return np.asarray(
-        np.arctan2(np.sin(d_lon) * np.cos(lat), np.cos(lat_0) * np.sin(lat) - np.sin(lat_0) * np.cos(lat) * np.cos(d_lon))
+        np.arctan2(
+            np.sin(d_lon) * np.cos(lat),
+            np.cos(lat_0) * np.sin(lat) - np.sin(lat_0) * np.cos(lat) * np.cos(d_lon),
+        )
     )
 
 
@@ -76,8 +83,10 @@ def pixel_fractions(
 ) -> np.ndarray:
     """Share of the flux in each pixel of ``geom``.
 
-    A point is shared among the four nearest pixels so that its centroid is exact; another model is averaged over
-    ``factor`` x ``factor`` points per pixel, times the pixel's solid angle.
+    A point is shared among the four nearest pixels so that its centroid is exact. Another model is averaged over
+    ``factor`` x ``factor`` points per pixel, times the pixel's solid angle, scaled to a sum of one and moved by linear
+    interpolation until its centroid is exact too: this changes only models smaller than a pixel, which so become a
+    point in the limit instead of losing their position within the pixel.
 
     Parameters
     ----------
@@ -86,6 +95,7 @@ def pixel_fractions(
     values : array, shape (n_par,)
         Parameters in rad.
     geom : SkyGeometry
+        Window that holds the whole model.
     factor : int
         Points per pixel and direction; see `oversampling`.
     frame : str, optional
@@ -96,7 +106,9 @@ def pixel_fractions(
     fractions : array, shape (n_lat, n_lon)
     """
     if model.companions.get("is_point"):
-        return _share_bilinear(geom, SkyCoord(values[0] * u.rad, values[1] * u.rad, frame=frame or geom.frame))
+        return _share_bilinear(
+            geom, SkyCoord(values[0] * u.rad, values[1] * u.rad, frame=frame or geom.frame)
+        )
     ny, nx = geom.shape
     steps = (np.arange(factor) + 0.5) / factor - 0.5
     y = (np.arange(ny)[:, None] + steps).reshape(-1, 1)
@@ -108,7 +120,30 @@ def pixel_fractions(
         lon, lat = sky.lon.rad, sky.lat.rad
     density = model.function(lon, lat, *values)
     density = np.where(np.isfinite(density), density, 0.0)
-    return density.reshape(ny, factor, nx, factor).mean(axis=(1, 3)) * geom.solid_angle.value
+    fractions = density.reshape(ny, factor, nx, factor).mean(axis=(1, 3)) * geom.solid_angle.value
+    position = SkyCoord(values[0] * u.rad, values[1] * u.rad, frame=frame or geom.frame)
+    total = fractions.sum()
+    return _centred(fractions / total, geom, position) if total > 0 else _share_bilinear(geom, position)
+
+
+def _centred(fractions: np.ndarray, geom: SkyGeometry, position: SkyCoord) -> np.ndarray:
+    """Fractions whose centroid is ``position``: moved by at most a pixel with Lagrange's four-point formula."""
+    x, y = geom.pixel(position)
+    for axis, center in ((0, float(y)), (1, float(x))):
+        profile = fractions.sum(axis=1 - axis)
+        shift = center - float(profile @ np.arange(len(profile)))
+        if 0 < abs(shift) < 1:
+            direction, d = int(np.sign(shift)), abs(shift)
+            weights = {
+                -1: -d * (d - 1) * (d - 2) / 6,
+                0: (d + 1) * (d - 1) * (d - 2) / 2,
+                1: -(d + 1) * d * (d - 2) / 2,
+                2: (d + 1) * d * (d - 1) / 6,
+            }
+            fractions = sum(
+                (w * np.roll(fractions, n * direction, axis=axis) for n, w in weights.items()), np.zeros(())
+            )
+    return fractions
 
 
 def oversampling(model: Plugin, values: np.ndarray, geom: SkyGeometry) -> int:

@@ -16,7 +16,9 @@ NORM_MODELS = Registry("norm model")
 
 def _power_law_gradient(energy: np.ndarray, amplitude: float, index: float, reference: float) -> np.ndarray:
     shape = (energy / reference) ** -index
-    return np.array([shape, -amplitude * shape * np.log(energy / reference), amplitude * shape * index / reference])
+    return np.array(
+        [shape, -amplitude * shape * np.log(energy / reference), amplitude * shape * index / reference]
+    )
 
 
 @SPECTRAL_MODELS.register("PowerLawSpectralModel", "pl", gradient=_power_law_gradient)
@@ -56,10 +58,18 @@ def _cutoff_gradient(
     flux = amplitude * shape
     cut = (lambda_ * energy) ** alpha
     # lim x^a ln(x) = 0 at lambda = 0, where the logarithm itself diverges
-    log_cut = np.where(lambda_ * energy > 0, np.log(np.where(lambda_ * energy > 0, lambda_ * energy, 1.0)), 0.0)
+    log_cut = np.where(
+        lambda_ * energy > 0, np.log(np.where(lambda_ * energy > 0, lambda_ * energy, 1.0)), 0.0
+    )
     by_lambda = -flux * alpha * energy**alpha * lambda_ ** (alpha - 1) if alpha != 1 else -flux * energy
     return np.array(
-        [shape, -flux * np.log(energy / reference), flux * index / reference, by_lambda, -flux * cut * log_cut]
+        [
+            shape,
+            -flux * np.log(energy / reference),
+            flux * index / reference,
+            by_lambda,
+            -flux * cut * log_cut,
+        ]
     )
 
 

@@ -10,7 +10,7 @@ from dl3flow.data.maps import Map
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis, EnergyAxis, EnergyTrueAxis, PositiveAngle
-from dl3flow.geometry.sky import PROJECTIONS, SkyGeometry, SkyPosition
+from dl3flow.geometry.sky import SkyGeometry, SkyPosition
 from dl3flow.reduce.counts import count_events
 from dl3flow.reduce.registry import RECIPES
 from dl3flow.reduce.response import background_map, edisp_map, exposure_map, psf_map
@@ -21,7 +21,13 @@ MIGRA = Axis.from_bounds("migra", u.Quantity(0.2), u.Quantity(5.0), 48, "lin")
 
 
 def cube_geometry(
-    *, center: SkyPosition, width: PositiveAngle, binsz: PositiveAngle, proj: str = "CAR", binsz_irf: PositiveAngle, **_: object
+    *,
+    center: SkyPosition,
+    width: PositiveAngle,
+    binsz: PositiveAngle,
+    proj: str = "CAR",
+    binsz_irf: PositiveAngle,
+    **_: object,
 ) -> tuple[SkyGeometry, SkyGeometry]:
     """Whole geometry of the analysis: that of the counts and the coarser one of the response maps."""
     geom = SkyGeometry.create(center, width, binsz, proj)
@@ -76,7 +82,9 @@ def cube(
     where = f"observation {observation.obs_id}"
     if observation.psf is None or observation.edisp is None or observation.bkg is None:
         missing = [n for n in ("edisp", "psf", "bkg") if getattr(observation, n) is None]
-        raise InputError(f"{where}: the recipe `cube` needs the response {', '.join(missing)}, which the HDU index does not name")
+        raise InputError(
+            f"{where}: the recipe `cube` needs the response {', '.join(missing)}, which the HDU index does not name"
+        )
     if cutout is not None:
         try:
             geom = geom.cutout(observation.pointing, cutout)
@@ -116,6 +124,4 @@ def cube(
 
 
 def _has_background(background: Map) -> np.ndarray:
-    return np.isfinite(background.data) & (background.data > 0)
-
-
+    return np.asarray(np.isfinite(background.data) & (background.data > 0))

@@ -28,11 +28,15 @@ def background_map(observation: Observation, bkg: IrfTable, geom: SkyGeometry, e
     return Map(geom, (energy,), counts * observation.ontime.to_value("s"))
 
 
-def psf_map(observation: Observation, psf: IrfTable, geom: SkyGeometry, energy_true: Axis, rad: Axis) -> PsfMap:
+def psf_map(
+    observation: Observation, psf: IrfTable, geom: SkyGeometry, energy_true: Axis, rad: Axis
+) -> PsfMap:
     """Point spread at each pixel's offset, normalised on ``rad``."""
     values = point_spread(psf, energy_true.centers, rad, _offset(observation, geom).ravel())
     data = values.to_value("sr-1").reshape(energy_true.n_bins, rad.n_bins, *geom.shape)
-    return PsfMap(Map(geom, (energy_true, rad), data, u.Unit("sr-1")), exposure_map(observation, geom, energy_true))
+    return PsfMap(
+        Map(geom, (energy_true, rad), data, u.Unit("sr-1")), exposure_map(observation, geom, energy_true)
+    )
 
 
 def edisp_map(

@@ -14,6 +14,8 @@ from dl3flow.geometry import fov
 from dl3flow.registry import convert
 
 _SECONDS_PER_DAY = 86400
+# s: a run that starts at the very limit must not fall to rounding
+_TIME_TOLERANCE = 1e-3
 Reason = Callable[[ObservationEntry], str | None]
 
 
@@ -155,9 +157,9 @@ def _by_time(value: Any, entries: Sequence[ObservationEntry], where: str) -> Rea
             Time(reference, seconds / _SECONDS_PER_DAY, format="mjd", scale=scale)
             for seconds in (entry.tstart, entry.tstop)
         )
-        if start is not None and begin < start:
+        if start is not None and (begin - start).sec < -_TIME_TOLERANCE:
             return f"starts at {begin.utc.isot[:19]} UTC, before {value['start']}"
-        if stop is not None and end > stop:
+        if stop is not None and (end - stop).sec > _TIME_TOLERANCE:
             return f"stops at {end.utc.isot[:19]} UTC, after {value['stop']}"
         return None
 

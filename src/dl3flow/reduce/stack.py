@@ -72,9 +72,13 @@ class _Sums:
         first = self.first
         for mine, other in ((first.energy, dataset.energy), (first.energy_true, dataset.energy_true)):
             if not mine.is_close(other):
-                raise InputError(f"datasets '{first.name}' and '{dataset.name}' have different axes of {mine.name}: they cannot be stacked")
+                raise InputError(
+                    f"datasets '{first.name}' and '{dataset.name}' have different axes of {mine.name}: they cannot be stacked"
+                )
         if (first.psf is None, first.edisp is None) != (dataset.psf is None, dataset.edisp is None):
-            raise InputError(f"datasets '{first.name}' and '{dataset.name}' do not have the same responses: they cannot be stacked")
+            raise InputError(
+                f"datasets '{first.name}' and '{dataset.name}' do not have the same responses: they cannot be stacked"
+            )
         pair = [(d.meta.get("telescope"), d.meta.get("instrument")) for d in (first, dataset)]
         if pair[0] != pair[1]:
             raise InputError(
@@ -83,7 +87,7 @@ class _Sums:
             )
         here, there = self.geom.overlap(dataset.geom)
         mask = dataset.mask_safe[:, *there]
-        seen = mask.any(axis=0)
+        seen = np.any(mask, axis=0)
         self.counts[:, *here] += np.where(mask, dataset.counts.data[:, *there], 0.0)
         self.background[:, *here] += np.where(mask, dataset.background.counts.data[:, *there], 0.0)
         self.mask[:, *here] |= mask
@@ -103,7 +107,8 @@ class _Sums:
         here, there = self.geom_irf.overlap(psf.psf.geom)
         lon, lat = (v[there] for v in psf.psf.geom.lonlat)
         j, i, inside = dataset.geom.index(SkyCoord(lon * u.rad, lat * u.rad, frame=psf.psf.geom.frame))
-        safe = np.where(inside, dataset.mask_safe.any(axis=0)[np.where(inside, j, 0), np.where(inside, i, 0)], False)
+        seen = np.asarray(np.any(dataset.mask_safe, axis=0))
+        safe = np.where(inside, seen[np.where(inside, j, 0), np.where(inside, i, 0)], False)
         weight = psf.exposure.quantity.to_value("m2 s")[:, *there] * safe
         self.psf[:, :, *here] += psf.psf.quantity.to_value("sr-1")[:, :, *there] * weight[:, None]
         self.psf_exposure[:, *here] += weight
@@ -155,4 +160,4 @@ class _Sums:
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+    return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0))

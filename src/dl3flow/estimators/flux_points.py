@@ -1,0 +1,88 @@
+"""Estimator ``flux_points``: the flux of one source in energy bins, with errors and upper limits."""
+
+from collections.abc import Sequence
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+
+from dl3flow.data.dataset import Dataset
+from dl3flow.data.products import FitResult, FluxPoints
+from dl3flow.errors import InputError
+from dl3flow.estimators.norms import (
+    Sigmas,
+    find_source,
+    norm_row,
+    point_meta,
+    reference_columns,
+    split_prediction,
+)
+from dl3flow.estimators.registry import TABLES
+from dl3flow.geometry.axis import Axis, EnergyAxis
+from dl3flow.units import ENERGY
+
+
+@TABLES.register()
+def flux_points(
+    datasets: Sequence[Dataset],
+    result: FitResult,
+    *,
+    source: str,
+    energy: EnergyAxis,
+    n_sigma: Sigmas = 1.0,
+    n_sigma_ul: Sigmas = 2.0,
+) -> FluxPoints:
+    """Fit the norm of a source's best-fit spectrum in bins of reconstructed energy, all else fixed at the best fit.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+        Those of the fit; each bin joins them all.
+    result : FitResult
+    source : str
+    energy : Axis
+        Wanted edges; each is moved to the nearest edge of the data.
+    n_sigma, n_sigma_ul : float
+        Of the asymmetric errors and of the upper limits.
+
+    Returns
+    -------
+    points : FluxPoints
+
+    Raises
+    ------
+    InputError
+        If the fit has no such source, or the bins do not overlap the data.
+    """
+    found = find_source(result, source, "estimator flux_points")
+    edges = snapped_edges(datasets[0].energy, energy.edges)
+    predicted = [(d, *split_prediction(d, result.models, found)) for d in datasets]
+    rows = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        parts = []
+        for dataset, signal, other in predicted:
+            keep = dataset.mask & dataset.energy.contains_bin(low, high)[:, None, None]
+            parts.append((dataset.counts.data[keep], signal[keep], other[keep]))
+        rows.append(norm_row(parts, n_sigma, n_sigma_ul))
+    table = QTable(
+        {**reference_columns(found, edges[:-1], edges[1:]), **{k: [r[k] for r in rows] for k in rows[0]}}
+    )
+    return FluxPoints(table, point_meta(source, n_sigma, n_sigma_ul))
+
+
+def snapped_edges(axis: Axis, wanted: u.Quantity) -> u.Quantity:
+    """Edges of ``axis`` nearest (in log energy) to the wanted ones, each once.
+
+    Raises
+    ------
+    InputError
+        If fewer than two are left.
+    """
+    x = np.log(axis.edges.to_value(ENERGY))
+    nearest = np.unique([int(np.argmin(np.abs(x - e))) for e in np.log(wanted.to_value(ENERGY))])
+    if len(nearest) < 2:
+        raise InputError(
+            f"estimator flux_points: the energies {wanted[0]:.4g} to {wanted[-1]:.4g} do not overlap those of the data, "
+            f"{axis.edges[0]:.4g} to {axis.edges[-1]:.4g}: correct `energy`"
+        )
+    return axis.edges[nearest]

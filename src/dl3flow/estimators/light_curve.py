@@ -1,0 +1,88 @@
+"""Estimator ``light_curve``: the flux of one source in time bins."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import astropy.units as u
+from astropy.table import QTable
+
+from dl3flow.data.dataset import Dataset
+from dl3flow.data.products import FitResult, LightCurve
+from dl3flow.errors import InputError
+from dl3flow.estimators.norms import (
+    Sigmas,
+    find_source,
+    norm_row,
+    point_meta,
+    reference_columns,
+    split_prediction,
+)
+from dl3flow.estimators.registry import TABLES
+from dl3flow.geometry.axis import EnergyAxis
+
+
+@TABLES.register()
+def light_curve(
+    datasets: Sequence[Dataset],
+    result: FitResult,
+    *,
+    source: str,
+    energy: EnergyAxis | None = None,
+    time: Literal["run"] = "run",
+    n_sigma: Sigmas = 1.0,
+    n_sigma_ul: Sigmas = 2.0,
+) -> LightCurve:
+    """Fit the norm of a source's best-fit spectrum in each dataset alone, all else fixed at the best fit.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+        Of a joint fit: one time bin each, from the start of its first to the end of its last good time interval.
+    result : FitResult
+    source : str
+    energy : Axis, optional
+        The bins from its first to its last edge are joined; all energies by default.
+    time : 'run'
+        One bin per dataset.
+    n_sigma, n_sigma_ul : float
+
+    Returns
+    -------
+    curve : LightCurve
+        In order of time; flux columns refer to the energy range of the row.
+
+    Raises
+    ------
+    InputError
+        If the fit has no such source, or an observation no energy bin in the range.
+    """
+    found = find_source(result, source, "estimator light_curve")
+    rows = []
+    for dataset in datasets:
+        inside = dataset.energy.contains_bin(
+            *((None, None) if energy is None else (energy.edges[0], energy.edges[-1]))
+        )
+        if not inside.any():
+            raise InputError(
+                f"estimator light_curve: dataset '{dataset.name}' has no energy bin in the range asked for: widen `energy`"
+            )
+        keep = dataset.mask & inside[:, None, None]
+        signal, other = split_prediction(dataset, result.models, found)
+        edges = dataset.energy.edges
+        low, high = edges[:-1][inside][:1], edges[1:][inside][-1:]
+        columns = {name: value[0] for name, value in reference_columns(found, low, high).items()}
+        row = norm_row([(dataset.counts.data[keep], signal[keep], other[keep])], n_sigma, n_sigma_ul)
+        rows.append({**_interval(dataset), **columns, **row, "dataset": dataset.name})
+    rows.sort(key=lambda row: row["time_min"])
+    table = QTable({name: _column([row[name] for row in rows]) for name in rows[0]})
+    return LightCurve(table, {**point_meta(source, n_sigma, n_sigma_ul), "time": time})
+
+
+def _interval(dataset: Dataset) -> dict[str, u.Quantity]:
+    gti = dataset.gti
+    ends = (gti.reference + gti.start.min(), gti.reference + gti.stop.max())
+    return {name: t.tt.mjd * u.d for name, t in zip(("time_min", "time_max"), ends, strict=True)}
+
+
+def _column(values: list[object]) -> object:
+    return u.Quantity(values) if isinstance(values[0], u.Quantity) else values

@@ -1,0 +1,134 @@
+"""Norm of one source in a slice of the data, all else fixed: what flux points and light curves share."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import astropy.units as u
+import numpy as np
+from scipy.stats import chi2
+
+from dl3flow.data.dataset import Dataset
+from dl3flow.data.products import FitResult
+from dl3flow.errors import InputError, choices
+from dl3flow.fit.binding import bind
+from dl3flow.fit.npred import predict_counts
+from dl3flow.kernels.integrate import gauss_legendre_bins
+from dl3flow.kernels.norm import fit_norm
+from dl3flow.models.source import Models, Source
+from dl3flow.units import DNDE, EFLUX, ENERGY, FLUX
+
+# below this test statistic (two sigma) a point is published as an upper limit
+TS_LIMIT = 4.0
+
+
+def _positive(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"expected a number above 0, found {value!r}")
+    return float(value)
+
+
+Sigmas = Annotated[float, _positive]
+
+
+def find_source(result: FitResult, name: str, where: str) -> Source:
+    """Source of that name in a fit.
+
+    Raises
+    ------
+    InputError
+        Listing the sources if there is none.
+    """
+    for source in result.models.sources:
+        if source.name == name:
+            return source
+    raise InputError(
+        f"{where}: no source '{name}' in the fit {choices(name, [s.name for s in result.models.sources])}"
+    )
+
+
+def split_prediction(dataset: Dataset, models: Models, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Expected counts of one source, and of all else; shape (n_energy, n_lat, n_lon) each."""
+    alone = replace(models, sources=(source,))
+    others = replace(models, sources=tuple(s for s in models.sources if s.name != source.name))
+    signal, background = predict_counts(dataset, alone)
+    other_signal, _ = predict_counts(dataset, others)
+    return signal, background + other_signal
+
+
+def norm_row(
+    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], n_sigma: float, n_sigma_ul: float
+) -> dict[str, Any]:
+    """Columns of a table row from (counts, signal, other) of the bins of each dataset.
+
+    Returns
+    -------
+    row : dict
+        norm, norm_err, norm_errn, norm_errp, norm_ul, ts, sqrt_ts, npred, npred_excess, counts, stat, stat_null, is_ul,
+        success.
+    """
+    n, s, b = (np.concatenate([part[k].ravel() for part in parts]) for k in range(3))
+    found = fit_norm(n, s, b, n_sigma, n_sigma_ul)
+    excess = found.norm * s.sum()
+    ts = max(found.ts, 0.0)
+    return {
+        "norm": found.norm,
+        "norm_err": found.err,
+        "norm_errn": found.errn,
+        "norm_errp": found.errp,
+        "norm_ul": found.ul,
+        "ts": ts,
+        "sqrt_ts": float(np.sign(found.norm) * np.sqrt(ts)),
+        "npred": float(excess + b.sum()),
+        "npred_excess": float(excess),
+        "counts": float(n.sum()),
+        "stat": found.stat,
+        "stat_null": found.stat_null,
+        "is_ul": not (ts >= TS_LIMIT and found.norm > 0),
+        "success": bool(np.isfinite(found.norm)),
+    }
+
+
+def reference_columns(source: Source, low: u.Quantity, high: u.Quantity) -> dict[str, u.Quantity]:
+    """Energy and reference-flux columns of bins from ``low`` to ``high``, from the source's spectrum.
+
+    Returns
+    -------
+    columns : dict of Quantity, shape (n,)
+        e_ref (geometric mean), e_min, e_max, ref_dnde, ref_flux, ref_eflux, ref_e2dnde.
+    """
+    spectral = bind(source.name, source.spectral, {})
+    e_ref = np.sqrt(low * high).to(ENERGY)
+
+    def spectrum(energy: np.ndarray) -> np.ndarray:
+        return np.asarray(spectral.plugin.function(energy, *spectral.start))
+
+    flux, eflux = [], []
+    for edges in zip(low.to_value(ENERGY), high.to_value(ENERGY), strict=True):
+        # bins of at most a tenth of a decade keep the quadrature exact to rounding for wide energy ranges
+        fine = np.geomspace(*edges, max(int(np.ceil(10 * np.log10(edges[1] / edges[0]))), 1) + 1)
+        points, weights = gauss_legendre_bins(fine)
+        values = spectrum(points)
+        flux.append((weights * values).sum())
+        eflux.append((weights * values * points).sum())
+    dnde = spectrum(e_ref.to_value(ENERGY)) * DNDE
+    return {
+        "e_ref": e_ref,
+        "e_min": low.to(ENERGY),
+        "e_max": high.to(ENERGY),
+        "ref_dnde": dnde,
+        "ref_flux": np.array(flux) * FLUX,
+        "ref_eflux": np.array(eflux) * EFLUX,
+        "ref_e2dnde": (dnde * e_ref**2).to(EFLUX),
+    }
+
+
+def point_meta(source: str, n_sigma: float, n_sigma_ul: float) -> dict[str, object]:
+    """Facts that belong to every table of norms."""
+    return {
+        "source": source,
+        "sed_type": "likelihood",
+        "n_sigma": n_sigma,
+        "n_sigma_ul": n_sigma_ul,
+        "ul_conf": round(float(chi2.cdf(n_sigma_ul**2, 1)), 6),
+    }
