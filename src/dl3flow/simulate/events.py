@@ -20,7 +20,8 @@ _CM2_PER_M2 = 1e4
 _SOURCE_STEPS_PER_DECADE = 400
 _BKG_STEPS_PER_DECADE = 40
 _BKG_CELL = 0.1
-_MOST_EVENTS = 10_000_000
+_MOST_EVENTS = 1_000_000
+_CHUNK = 4096
 
 
 def simulate_observation(simulation: Simulation, obs_id: int) -> Observation:
@@ -40,7 +41,7 @@ def simulate_observation(simulation: Simulation, obs_id: int) -> Observation:
     Raises
     ------
     InputError
-        If there is no such observation, or it would have more than ten million events.
+        If there is no such observation, or it would have more than a million events of one source.
     """
     run, instrument = simulation.run(obs_id), simulation.instrument
     rng = Generator(PCG64(SeedSequence([simulation.seed, obs_id])))
@@ -170,12 +171,23 @@ def _psf_widths(psf: IrfTable, energy_true: np.ndarray, offset: np.ndarray, rng:
 
 def _draw_migra(edisp: IrfTable, energy_true: np.ndarray, offset: np.ndarray, rng: Generator) -> np.ndarray:
     """Energy over true energy by inverse CDF, linear within each bin of migra as in the reduction's kernels."""
+    uniform = rng.random(len(offset))
+    migra = np.empty(len(offset))
+    for start in range(0, len(offset), _CHUNK):  # a row of the dispersion per event: bounded memory
+        part = slice(start, start + _CHUNK)
+        migra[part] = _invert_migra(edisp, energy_true[part], offset[part], uniform[part])
+    return migra
+
+
+def _invert_migra(
+    edisp: IrfTable, energy_true: np.ndarray, offset: np.ndarray, uniform: np.ndarray
+) -> np.ndarray:
     matrix, migra = edisp.quantity.to_value(""), edisp.axis("migra")
     at_energy = np.tensordot(edisp.hat("energy_true", energy_true * u.TeV), matrix, (1, 0))
     density = np.einsum("nmo,no->nm", at_energy, edisp.hat("offset", offset * u.rad))
     content = np.maximum(density, 0.0) * migra.widths.to_value("")
     cumulative = np.concatenate([np.zeros((len(offset), 1)), np.cumsum(content, axis=1)], axis=1)
-    target = rng.random(len(offset)) * cumulative[:, -1]
+    target = uniform * cumulative[:, -1]
     low = np.clip((cumulative <= target[:, None]).sum(axis=1) - 1, 0, migra.n_bins - 1)
     rows, edges = np.arange(len(offset)), migra.edges.to_value("")
     fraction = (target - cumulative[rows, low]) / content[rows, low]
