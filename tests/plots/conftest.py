@@ -142,8 +142,7 @@ def make_sky_map(
     far = np.degrees(geom.separation(center)) > 2.4
     data = {"counts": mu + sigma * np.sqrt(mu), expected: mu, "excess": sigma * np.sqrt(mu), "sqrt_ts": sigma}
     maps = {name: Map(geom, (), np.where(far, np.nan, values)) for name, values in data.items()}
-    at = center.spherical
-    places = {f"source-{n}": [at.lon.deg + 0.35 * n, at.lat.deg + 0.1 * n] for n in range(n_sources)}
+    places = {f"source-{n}": [CRAB.ra.deg + 0.35 * n, CRAB.dec.deg + 0.1 * n] for n in range(n_sources)}
     return SkyMap(maps, {"estimator": "excess_map", "source positions": places, "correlation_radius": 0.1})
 
 

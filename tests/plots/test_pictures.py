@@ -162,7 +162,7 @@ def test_residuals_are_in_units_of_the_error_on_the_side_of_the_fit(flux_points,
 def test_flux_points_without_a_fit_have_no_curve(flux_points):
     figure = draw("flux_points", flux_points(5))
     assert len(figure.axes) == 1
-    assert labels(figure) == ["flux points", "upper limits (95.5 % CL)"]
+    assert labels(figure) == ["flux points", "upper limits (95.45 % CL)"]
 
 
 def test_flux_point_below_zero_is_drawn_by_its_limit_and_one_without_any_is_told(flux_points):
@@ -368,3 +368,11 @@ def test_fit_without_free_parameters_and_a_failed_one(result):
     assert not any(
         isinstance(c, LineCollection) and not c.get_segments() for a in figure.axes for c in a.collections
     )
+
+
+def test_sources_are_placed_on_galactic_maps(sky_map):
+    figure = draw("excess_map", sky_map("background", 1, frame="galactic"))
+    panel = next(a for a in figure.axes if hasattr(a, "coords"))
+    (cross,) = [line for line in panel.lines if line.get_gid() == "source"]
+    np.testing.assert_allclose([cross.get_xdata()[0], cross.get_ydata()[0]], [49.5, 49.5], atol=1e-3)
+    assert panel.coords[1].get_axislabel() == "Galactic latitude (deg)"

@@ -263,6 +263,40 @@ def test_many_left_out_observations_share_one_sentence(arguments):
     assert Page(html).words.count("the cone") == 101
 
 
+def test_many_reasons_are_told_in_the_table(arguments):
+    arguments["observations"] = [
+        {"obs_id": n, "selected": False, "reason": f"{n}.5 deg from the cone"} for n in range(20)
+    ]
+    html = build_report(**arguments)
+    assert "9 warnings" in html
+    assert "12 more observations were left out: the table gives the reason of each." in html
+    assert "19.5 deg from the cone" in html
+
+
+def test_what_is_told_of_a_used_observation_is_a_warning(arguments):
+    arguments["observations"][0] |= {
+        "status": "selected",
+        "warnings": "the background has no tail",
+        "reason": "spectrum: no effective area",
+    }
+    html = build_report(**arguments)
+    assert "Observation 23523: the background has no tail." in html
+    assert "Observation 23523: spectrum: no effective area." in html
+
+
+def test_observations_in_two_groups_count_once(arguments):
+    rows = [
+        {"obs_id": 1, "data": "hess", "observations": g, "status": "selected", "livetime": 3600.0}
+        for g in "ab"
+    ]
+    arguments["observations"] = rows
+    words = Page(build_report(**arguments)).words
+    assert "1 of 1 observations are used, 1.00 h of livetime." in words
+    headings = re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", build_report(**arguments))
+    assert "Group" in headings
+    assert "Data" not in headings
+
+
 def test_text_is_escaped(arguments):
     evil = "<script>alert(1)</script>"
     arguments["observations"][0]["target"] = evil

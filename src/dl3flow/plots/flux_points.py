@@ -61,7 +61,12 @@ def flux_points(product: FluxPoints, result: FitResult | None) -> Figure:
             # one length of arrow on the logarithmic axis
             length = limit[is_limit] * (1 - 10**-_ARROW)
             style.draw_limits(
-                upper, energy[is_limit], limit[is_limit], span[:, is_limit], length, _limit_label(product)
+                upper,
+                energy[is_limit],
+                limit[is_limit],
+                span[:, is_limit],
+                length,
+                style.limit_label(product.meta),
             )
         style.set_log_axis(
             upper, "y", *_limits(value, errn, errp, limit, is_point, is_limit, curve, grid), style.power_label
@@ -80,12 +85,6 @@ def flux_points(product: FluxPoints, result: FitResult | None) -> Figure:
 
 def _fitted_shape(result: FitResult, source: str) -> str:
     return next(s.spectral.kind for s in result.models.sources if s.name == source).replace("_", " ")
-
-
-def _limit_label(product: FluxPoints) -> str:
-    if "ul_conf" in product.meta:
-        return f"upper limits ({100 * float(product.meta['ul_conf']):.3g} % CL)"
-    return f"upper limits ({float(product.meta.get('n_sigma_ul', 2)):g} σ)"
 
 
 def _draw_curve(axes: Axes, grid: np.ndarray, curve: tuple[u.Quantity, u.Quantity], shape: str) -> None:

@@ -57,7 +57,7 @@ def light_curve(product: LightCurve, result: FitResult | None) -> Figure:
         )
         if is_limit.any():
             length = np.full(int(is_limit.sum()), _ARROW * (high - low))
-            label = f"upper limits ({float(product.meta.get('n_sigma_ul', 2)):g} σ)"
+            label = style.limit_label(product.meta)
             style.draw_limits(axes, x[is_limit], limit[is_limit], span[:, is_limit], length, label)
         weighted = is_point & np.isfinite(err) & (err > 0)
         if weighted.any():

@@ -112,7 +112,7 @@ def mark_sources(
     Parameters
     ----------
     positions : mapping of name to (lon, lat)
-        Deg, in the frame of the map.
+        ICRS, deg.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def mark_sources(
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     pixels: dict[str, tuple[float, float]] = {}
     for name, (lon, lat) in positions.items():
-        x, y = geom.pixel(SkyCoord(lon * u.deg, lat * u.deg, frame=geom.frame))
+        x, y = geom.pixel(SkyCoord(lon * u.deg, lat * u.deg))
         if -0.5 <= x < geom.shape[1] - 0.5 and -0.5 <= y < geom.shape[0] - 0.5:
             pixels[name] = (float(x), float(y))
     taken = []
@@ -189,5 +189,5 @@ def draw_contours(axes: WCSAxes, significance: np.ndarray, level: float) -> bool
 
 
 def sky_positions(meta: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Source positions of a map's meta, deg."""
+    """Source positions of a map's meta, ICRS, deg."""
     return {str(name): (float(p[0]), float(p[1])) for name, p in meta.get("source positions", {}).items()}

@@ -95,7 +95,7 @@ def _draw_histogram(
     every = sigma[finite]
     away = finite.copy()
     for lon, lat in positions.values():
-        away &= ~(np.degrees(geom.separation(SkyCoord(lon, lat, unit="deg", frame=geom.frame))) < _AWAY_DEG)
+        away &= ~(np.degrees(geom.separation(SkyCoord(lon, lat, unit="deg"))) < _AWAY_DEG)
     axes.set_xlabel(f"Significance {of_what}, √TS (σ)")
     axes.set_ylabel("Pixels")
     if not every.size:

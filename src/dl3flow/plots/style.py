@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -180,6 +180,13 @@ def legend_above(axes: Axes, columns: int = 3) -> None:
             columnspacing=1.4,
             handler_map={ErrorbarContainer: _LimitHandler()},
         )
+
+
+def limit_label(meta: Mapping[str, Any]) -> str:
+    """Legend of upper limits, from a product's meta."""
+    if "ul_conf" in meta:
+        return f"upper limits ({100 * float(meta['ul_conf']):.4g} % CL)"
+    return f"upper limits ({float(meta.get('n_sigma_ul', 2)):g} σ)"
 
 
 def draw_limits(

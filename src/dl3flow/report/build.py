@@ -30,6 +30,12 @@ _CAPTIONS = {
 _OBSERVATION_HEADINGS = {
     "obs_id": "Observation",
     "target": "Target",
+    "observations": "Group",
+    "data": "Data",
+    "telescope": "Telescope",
+    "quality": "Quality",
+    "ra": "RA (deg)",
+    "dec": "Dec (deg)",
     "status": "Status",
     "livetime": "Livetime (min)",
     "ontime": "On time (min)",
@@ -39,8 +45,27 @@ _OBSERVATION_HEADINGS = {
     "norm": "Background norm",
     "reason": "Reason",
 }
+# columns that say something only where they differ between observations
+_SHOWN_IF_DIFFERENT = frozenset({"observations", "data", "telescope", "quality"})
+# told in the warnings, shown with another column, or of use to a program only
+_NOT_SHOWN = frozenset({"selected", "norm_err", "warnings", "tstart", "tstop"})
+_MOST_REASONS = 8
 _TEXT_HEADINGS = frozenset(
-    {"Target", "Status", "Reason", "Result", "Inside 68 %?", "Where", "Fit", "Package", "SHA-256", "Role"}
+    {
+        "Target",
+        "Group",
+        "Data",
+        "Telescope",
+        "Status",
+        "Reason",
+        "Result",
+        "Inside 68 %?",
+        "Where",
+        "Fit",
+        "Package",
+        "SHA-256",
+        "Role",
+    }
 )
 
 
@@ -100,8 +125,8 @@ def build_report(
         The configuration: ``name``, ``reductions``, ``estimators`` are told about.
     observations : list of mappings
         Rows of the observation table: ``obs_id``, ``selected`` (bool) or ``status``, ``reason`` (why it was left out
-        or failed), and where known ``target``, ``livetime`` (s), ``counts``, ``background``, ``norm``, ``norm_err``;
-        further keys become columns of their own.
+        or failed), and where known ``target``, ``livetime`` (s), ``counts``, ``background``, ``norm``, ``norm_err``,
+        ``warnings`` (text); further keys become columns of their own.
     fits : mapping of fit name to FitResult
     tables : mapping of estimator name to FluxPoints or LightCurve
     figures : mapping of name to SVG text
@@ -198,29 +223,48 @@ def _status(row: Mapping[str, Any]) -> str:
 
 
 def _counted(observations: Sequence[Mapping[str, Any]]) -> str:
-    used = [row for row in observations if _is_selected(row)]
-    hours = sum(float(row.get("livetime") or 0) for row in used) / 3600
+    # one observation may stand in several groups
+    every = {(row.get("data"), row.get("obs_id")) for row in observations}
+    used = {(row.get("data"), row.get("obs_id")): row for row in observations if _is_selected(row)}
+    hours = sum(float(row.get("livetime") or 0) for row in used.values()) / 3600
     livetime = f", {hours:.2f} h of livetime" if hours else ""
-    return f"{len(used)} of {len(observations)} observations are used{livetime}."
+    return f"{len(used)} of {len(every)} observations are used{livetime}."
 
 
 def _observation_warnings(observations: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One sentence per status and reason, with the observations it concerns."""
-    by_reason: dict[tuple[str, str], list[str]] = {}
+    """One sentence per outcome and reason, with the observations it concerns: first what failed, then what was left out."""
+    failed: dict[str, list[str]] = {}
+    noted: dict[str, list[str]] = {}
+    left_out: dict[str, list[str]] = {}
     for row in observations:
-        if not _is_selected(row):
-            key = (_status(row), str(row.get("reason") or "no reason is recorded"))
-            by_reason.setdefault(key, []).append(str(row.get("obs_id", "?")))
-    sentences = []
-    for (status, reason), ids in by_reason.items():
-        shown = ", ".join(ids[:_MOST_IDS]) + (
-            f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
-        )
-        verb = "was left out" if status == "left out" else status
-        if len(ids) > 1:
-            verb = verb.replace("was ", "were ")
-        sentences.append(f"Observation{'s' if len(ids) > 1 else ''} {shown} {verb}: {reason.rstrip('.')}.")
-    return sentences
+        status, obs_id, reason = _status(row), str(row.get("obs_id", "?")), str(row.get("reason") or "")
+        if status == "selected":
+            for text in (reason, str(row.get("warnings") or "")):
+                if text:
+                    noted.setdefault(text, []).append(obs_id)
+        else:
+            kind = left_out if status == "left out" else failed
+            kind.setdefault(reason or "no reason is recorded", []).append(obs_id)
+    shown = dict(list(left_out.items())[:_MOST_REASONS])
+    n_more = sum(len(ids) for reason, ids in left_out.items() if reason not in shown)
+    return [
+        *(f"{_named(ids)} failed: {reason.rstrip('.')}." for reason, ids in failed.items()),
+        *(f"{_named(ids)}: {reason.rstrip('.')}." for reason, ids in noted.items()),
+        *(
+            f"{_named(ids)} {'was' if len(ids) == 1 else 'were'} left out: {reason.rstrip('.')}."
+            for reason, ids in shown.items()
+        ),
+        *(
+            [f"{n_more} more observations were left out: the table gives the reason of each."]
+            if n_more
+            else []
+        ),
+    ]
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+    return f"Observation{'s' if len(ids) > 1 else ''} {', '.join(ids[:_MOST_IDS])}{more}"
 
 
 def _fit_warnings(name: str, fit: FitResult) -> list[str]:
@@ -249,25 +293,40 @@ def _table_warnings(name: str, table: FluxPoints | LightCurve) -> list[str]:
 
 
 def _observation_table(observations: Sequence[Mapping[str, Any]]) -> Table:
-    keys = [
-        k for k in _OBSERVATION_HEADINGS if k in ("obs_id", "status") or any(k in row for row in observations)
-    ]
-    others = list(
-        dict.fromkeys(k for row in observations for k in row if k not in {*keys, "selected", "norm_err"})
+    keys = list(
+        dict.fromkeys(["obs_id", "status", *_OBSERVATION_HEADINGS, *(k for row in observations for k in row)])
     )
-    before_reason = [k for k in keys if k != "reason"]
-    columns = [*before_reason, *others, *(["reason"] if "reason" in keys else [])]
+    shown = [key for key in keys if key not in _NOT_SHOWN and _tells(observations, key)]
+    order = [key for key in _OBSERVATION_HEADINGS if key in shown and key != "reason"]
+    others = [key for key in shown if key not in _OBSERVATION_HEADINGS]
+    columns = [*order, *others, *(["reason"] if "reason" in shown else [])]
     rows = [[_observation_cell(row, key) for key in columns] for row in observations]
     return Table("Observations", [_OBSERVATION_HEADINGS.get(k, k.replace("_", " ")) for k in columns], rows)
+
+
+def _tells(observations: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Whether a column is worth its place."""
+    if key in _SHOWN_IF_DIFFERENT:
+        return len({str(row.get(key)) for row in observations}) > 1
+    return key in ("obs_id", "status") or any(not _is_missing(row.get(key)) for row in observations)
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None
+        or value is np.ma.masked
+        or value == ""
+        or (isinstance(value, float) and not math.isfinite(value))
+    )
 
 
 def _observation_cell(row: Mapping[str, Any], key: str) -> str | Markup:
     if key == "status":
         return _status(row)
-    value = row.get(key)
+    value: Any = row.get(key)
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+    if _is_missing(value):
         return MISSING if key != "reason" else ""
     if key in ("livetime", "ontime"):
         return f"{float(value) / 60:.2f}"
@@ -275,6 +334,10 @@ def _observation_cell(row: Mapping[str, Any], key: str) -> str | Markup:
         return with_error(float(value), float(row.get("norm_err") or math.nan))
     if key == "background":
         return f"{float(value):.1f}"
+    if key == "counts":
+        return f"{float(value):.0f}"
+    if key in ("ra", "dec"):
+        return _short(float(value), 3)
     return general(value) if isinstance(value, float) else str(value)
 
 
