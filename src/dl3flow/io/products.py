@@ -3,7 +3,403 @@
 The content stamp of a product will be made in `dl3flow.io.files`, where that writer lives below the modules that use it.
 """
 
-from dl3flow.io.files import write_product, write_text
-from dl3flow.io.provenance import Provenance, collect_provenance
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-__all__ = ["Provenance", "collect_provenance", "write_product", "write_text"]
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.table import Column, MaskedColumn, QTable, Table
+
+from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, LightCurve
+from dl3flow.errors import InputError, choices
+from dl3flow.io.files import read_text, write_product, write_text
+from dl3flow.io.fits_files import find_table, open_fits, raw_column
+from dl3flow.io.models_yaml import models_to_mapping, parse_models
+from dl3flow.io.provenance import Provenance, canonical_json, collect_provenance, finite_or_null
+
+__all__ = [
+    "Provenance",
+    "collect_provenance",
+    "read_fit",
+    "read_flux_points",
+    "read_light_curve",
+    "read_observation_table",
+    "write_fit",
+    "write_flux_points",
+    "write_light_curve",
+    "write_observation_table",
+    "write_product",
+    "write_table",
+    "write_text",
+]
+
+FIT_FORMAT = "dl3flow.fit/1"
+_HDU = "FLUXPOINTS"
+_TIMES = ("time_min", "time_max")
+_OF_DATASETS = ("npred", "npred_excess", "counts")  # the field gives these a further axis, the dataset
+# Columns without which a table is no flux points, with their units.
+_NEEDED = {
+    "e_ref": u.TeV,
+    "e_min": u.TeV,
+    "e_max": u.TeV,
+    "ref_dnde": u.Unit("cm-2 s-1 TeV-1"),
+    "ref_flux": u.Unit("cm-2 s-1"),
+    "ref_eflux": u.Unit("TeV cm-2 s-1"),
+    "norm": u.one,
+}
+_REMEDY = "delete it and run its step again"
+
+
+def write_fit(path: Path, result: FitResult, provenance: Provenance) -> None:
+    """Write a fit as JSON (``fit.json``), with its models so that the file stands alone; what is no number is null."""
+    content = {
+        "format": FIT_FORMAT,
+        "success": bool(result.success),
+        "message": result.message,
+        "stat": float(result.stat),
+        "n_bins": result.n_bins,
+        "n_free": len(result.free),
+        "parameters": [
+            {
+                "name": name,
+                "value": p.value,
+                "error": p.error,
+                "error_minus": None,
+                "error_plus": None,
+                "unit": p.unit.to_string(),
+                "frozen": p.frozen,
+                "min": p.min,
+                "max": p.max,
+            }
+            for name, p in result.models.parameters().items()
+        ],
+        "covariance": {"names": list(result.free), "matrix": np.asarray(result.covariance).tolist()},
+        "datasets": [_dataset_entry(dataset) for dataset in result.datasets],
+        "minimiser": dict(result.minimiser),
+        "profiles": {},
+        "contours": {},
+        "models": models_to_mapping(result.models),
+        "provenance": provenance.to_mapping(),
+    }
+    write_text(path, json.dumps(finite_or_null(content), indent=1, allow_nan=False) + "\n")
+
+
+def _dataset_entry(dataset: DatasetStat) -> dict[str, Any]:
+    signal, background = dataset.signal_per_energy, dataset.background_per_energy
+    return {
+        "name": dataset.name,
+        "stat": float(dataset.stat),
+        "n_bins": int(dataset.n_bins),
+        "counts": float(dataset.counts_per_energy.sum()),
+        "npred": float(signal.sum() + background.sum()),
+        "npred_signal": float(signal.sum()),
+        "npred_background": float(background.sum()),
+        "energy_edges": dataset.energy_edges.value.tolist(),
+        "energy_unit": dataset.energy_edges.unit.to_string(),
+        "counts_per_energy": dataset.counts_per_energy.tolist(),
+        "npred_signal_per_energy": signal.tolist(),
+        "npred_background_per_energy": background.tolist(),
+    }
+
+
+def read_fit(path: Path) -> FitResult:
+    """Read a fit.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no JSON, of another format, or lacks a part.
+    """
+    content = _read_json(path)
+    found = content.get("format")
+    if found != FIT_FORMAT:
+        is_newer = str(found).startswith("dl3flow.fit/")
+        remedy = "read it with a newer dl3flow" if is_newer else "name the fit.json of a fit"
+        raise InputError(f"{path}: the format is {found!r}, expected '{FIT_FORMAT}': {remedy}")
+    models = parse_models(_part(content, "models", dict, path), f"{path}: models")
+    covariance = _part(content, "covariance", dict, path)
+    free = tuple(_part(covariance, "names", list, path))
+    matrix = _numbers(_part(covariance, "matrix", list, path), f"{path}: covariance.matrix").reshape(-1)
+    if matrix.size != len(free) ** 2:
+        raise InputError(
+            f"{path}: the covariance has {matrix.size} numbers for {len(free)} parameters: {_REMEDY}"
+        )
+    if unknown := [name for name in free if name not in models.parameters()]:
+        raise InputError(f"{path}: the models have no parameter '{unknown[0]}' of the covariance: {_REMEDY}")
+    stat = _part(content, "stat", (int, float, type(None)), path)
+    return FitResult(
+        success=_part(content, "success", bool, path),
+        message=_part(content, "message", str, path),
+        stat=math.nan if stat is None else float(stat),
+        models=models,
+        free=free,
+        covariance=matrix.reshape(len(free), len(free)),
+        datasets=tuple(_read_dataset_stat(entry, path) for entry in _part(content, "datasets", list, path)),
+        minimiser=_part(content, "minimiser", dict, path),
+    )
+
+
+def _read_dataset_stat(entry: Any, path: Path) -> DatasetStat:
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: an entry of `datasets` is {entry!r}: {_REMEDY}")
+    name = _part(entry, "name", str, path)
+    where = f"{path}: dataset '{name}'"
+    columns = ("counts_per_energy", "npred_signal_per_energy", "npred_background_per_energy")
+    edges = _numbers(_part(entry, "energy_edges", list, path), f"{where}: energy_edges")
+    counts, signal, background = (
+        _numbers(_part(entry, key, list, path), f"{where}: {key}") for key in columns
+    )
+    if not len(counts) == len(signal) == len(background) == len(edges) - 1:
+        raise InputError(f"{where}: its spectra do not have one number per energy bin: {_REMEDY}")
+    stat, n_bins = _part(entry, "stat", (int, float, type(None)), path), _part(entry, "n_bins", int, path)
+    energies = edges * u.Unit(_part(entry, "energy_unit", str, path))
+    return DatasetStat(
+        name, math.nan if stat is None else float(stat), n_bins, energies, counts, signal, background
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}), perhaps cut short: {_REMEDY}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no mapping of names: {_REMEDY}")
+    return content
+
+
+def _part(entry: Mapping[str, Any], key: str, kind: type | tuple[type, ...], path: Path) -> Any:
+    if key not in entry:
+        raise InputError(f"{path}: the key '{key}' is missing: {_REMEDY}")
+    value = entry[key]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{path}: the key '{key}' is {value!r}, not what it should be: {_REMEDY}")
+    return value
+
+
+def _numbers(values: Any, where: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=float)  # null becomes NaN
+    except (ValueError, TypeError):
+        raise InputError(f"{where}: expected numbers, found {values!r}: {_REMEDY}") from None
+
+
+def write_table(path: Path, product: FluxPoints | LightCurve, provenance: Provenance) -> None:
+    """Write flux points or a light curve, as ECSV or FITS by the ending of the name."""
+    if isinstance(product, LightCurve):
+        write_light_curve(path, product, provenance)
+    else:
+        write_flux_points(path, product, provenance)
+
+
+def write_flux_points(path: Path, points: FluxPoints, provenance: Provenance) -> None:
+    """Write flux points in the field's columns (``sed_type: likelihood``), as ECSV or FITS by the ending of the name."""
+    _write_points(path, points.table, points.meta, provenance, is_curve=False)
+
+
+def write_light_curve(path: Path, curve: LightCurve, provenance: Provenance) -> None:
+    """Write a light curve in the field's columns, times as MJD (TT), as ECSV or FITS by the ending of the name."""
+    _write_points(path, curve.table, curve.meta, provenance, is_curve=True)
+
+
+def read_flux_points(path: Path) -> FluxPoints:
+    """Read flux points of ``sed_type`` likelihood.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, of another kind, or lacks a column or unit.
+    """
+    return FluxPoints(*_read_points(path, is_curve=False))
+
+
+def read_light_curve(path: Path) -> LightCurve:
+    """Read a light curve.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, of another kind, or lacks a column or unit.
+    """
+    return LightCurve(*_read_points(path, is_curve=True))
+
+
+def _write_points(
+    path: Path, table: QTable, meta: Mapping[str, Any], provenance: Provenance, *, is_curve: bool
+) -> None:
+    plain = Table()
+    for name in table.colnames:
+        values = table[name]
+        unit = values.unit if isinstance(values, u.Quantity) else None
+        data = np.asarray(values.value if isinstance(values, u.Quantity) else values)
+        if is_curve and name not in _TIMES and data.dtype.kind != "U":
+            data = data[:, np.newaxis]  # one bin of energy
+        if name in _OF_DATASETS:
+            data = data[..., np.newaxis]
+        plain[name] = Column(data, unit=None if unit == u.dimensionless_unscaled else unit)
+    facts = {"SED_TYPE": str(meta.get("sed_type", "likelihood"))}
+    if "ul_conf" in meta:
+        facts["UL_CONF"] = meta["ul_conf"]
+    if is_curve:
+        facts.update({"MJDREFI": 0, "MJDREFF": 0.0, "TIMESYS": "tt", "TIMEUNIT": "d"})  # type: ignore[dict-item]
+    suffix = Path(path).suffix
+    if suffix == ".ecsv":
+        plain.meta = {
+            **facts,
+            "rows": len(plain),
+            "facts": finite_or_null(dict(meta)),
+            "provenance": provenance.to_mapping(),
+        }
+        write_product(path, lambda temporary: plain.write(temporary, format="ascii.ecsv"))
+    elif suffix == ".fits":
+        _write_fits_table(path, plain, facts, meta, provenance)
+    else:
+        raise InputError(
+            f"{path}: cannot write a table to a file ending in '{suffix}': end its name in .ecsv or .fits"
+        )
+
+
+def _write_fits_table(
+    path: Path, table: Table, facts: Mapping[str, Any], meta: Mapping[str, Any], provenance: Provenance
+) -> None:
+    points = fits.table_to_hdu(table)
+    points.name = _HDU
+    points.header.update(facts)
+    texts = {"META": canonical_json(dict(meta)), "PROVENANCE": provenance.to_json()}
+    columns = [fits.Column(name, f"{len(text)}A", array=[text]) for name, text in texts.items()]
+    hdus = [fits.PrimaryHDU(), points, fits.BinTableHDU.from_columns(columns, name="PROVENANCE")]
+    for hdu in hdus:
+        hdu.add_checksum(when="of this HDU")  # astropy's default comment is the time
+    write_product(path, lambda temporary: fits.HDUList(hdus).writeto(temporary))
+
+
+def _read_points(path: Path, *, is_curve: bool) -> tuple[QTable, dict[str, Any]]:
+    path = Path(path)
+    table, facts, meta = _read_ecsv_points(path) if path.suffix == ".ecsv" else _read_fits_points(path)
+    sed_type = str(facts.get("SED_TYPE", meta.get("sed_type", "likelihood")))
+    if sed_type != "likelihood":
+        raise InputError(f"{path}: the sed_type '{sed_type}' is not supported: convert it to 'likelihood'")
+    if is_curve != all(name in table.colnames for name in _TIMES):
+        expected, found = ("a light curve", "flux points") if is_curve else ("flux points", "a light curve")
+        raise InputError(
+            f"{path}: expected {expected} but it looks like {found} (columns {', '.join(_TIMES)}): name the other file"
+        )
+    rows = {name: _flat(table[name], name, len(table), path) for name in table.colnames}
+    for name in _TIMES if is_curve else ():
+        if str(facts.get("TIMESYS", "tt")).lower() != "tt" or str(facts.get("TIMEUNIT", "d")) != "d":
+            raise InputError(f"{path}: its times are not days of TT (TIMESYS, TIMEUNIT): convert them")
+        reference = float(facts.get("MJDREFI", 0)) + float(facts.get("MJDREFF", 0))
+        rows[name] = (np.asarray(u.Quantity(rows[name]).value) + reference) * u.d
+    for name, unit in _NEEDED.items():
+        if name not in rows:
+            raise InputError(f"{path}: the column '{name}' is missing: {choices(name, rows)}")
+        if not u.Quantity(rows[name]).unit.is_equivalent(unit):
+            raise InputError(
+                f"{path}: the column '{name}' has the unit '{u.Quantity(rows[name]).unit}', expected one like '{unit}'"
+            )
+    own = meta or {"sed_type": sed_type, **({"ul_conf": facts["UL_CONF"]} if "UL_CONF" in facts else {})}
+    return QTable(rows), own
+
+
+def _flat(column: Any, name: str, n_rows: int, path: Path) -> Any:
+    """Values of a column without the field's axes of length one; dimensionless ones as plain numbers."""
+    data = np.asarray(column)
+    if data.size != n_rows:
+        raise InputError(
+            f"{path}: the column '{name}' has {data.size} values in {n_rows} rows: keep one energy and one dataset"
+        )
+    data = data.reshape(n_rows)
+    unit = column.unit
+    return data if unit is None or unit == u.dimensionless_unscaled else data * u.Unit(unit)
+
+
+def _read_ecsv(path: Path) -> Table:
+    text = read_text(path)
+    if not text.startswith("# %ECSV"):
+        raise InputError(
+            f"{path}: is not an ECSV table (its first line is not '# %ECSV 1.0'): name another file"
+        )
+    try:
+        table = Table.read(text.split("\n"), format="ascii.ecsv")
+    except Exception as error:  # noqa: BLE001  the parser's errors are of many kinds
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path}: the ECSV table is damaged ({reason}), perhaps cut short: {_REMEDY}"
+        ) from None
+    # ECSV has no end mark: a file cut between two rows shows by the number of rows that its writer noted.
+    if not text.endswith("\n") or table.meta.get("rows", len(table)) != len(table):
+        raise InputError(f"{path}: the table ends after {len(table)} rows, it is cut short: {_REMEDY}")
+    return table
+
+
+def _read_ecsv_points(path: Path) -> tuple[Table, Mapping[str, Any], dict[str, Any]]:
+    table = _read_ecsv(path)
+    facts = {str(key).upper(): value for key, value in table.meta.items()}
+    meta = facts.get("FACTS", {})
+    return table, facts, dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def _read_fits_points(path: Path) -> tuple[Table, Mapping[str, Any], dict[str, Any]]:
+    with open_fits(path) as hdus:
+        hdu = find_table(hdus, _HDU, str(path))
+        where = f"{path}: HDU {_HDU}"
+        table = Table()
+        for column in hdu.columns:
+            try:
+                unit = u.Unit(column.unit) if column.unit else None
+            except ValueError:
+                raise InputError(
+                    f"{where}: the column '{column.name}' has the unknown unit '{column.unit}': correct it"
+                ) from None
+            table[column.name] = Column(raw_column(hdu, column.name, where), unit=unit)
+        meta: dict[str, Any] = {}
+        if "PROVENANCE" in (other.name for other in hdus):
+            texts = find_table(hdus, "PROVENANCE", str(path))
+            try:
+                meta = json.loads(str(raw_column(texts, "META", f"{path}: HDU PROVENANCE")[0]))
+            except (json.JSONDecodeError, IndexError):
+                raise InputError(f"{path}: HDU PROVENANCE: META is not JSON: {_REMEDY}") from None
+        return table, dict(hdu.header), meta
+
+
+def write_observation_table(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Provenance) -> None:
+    """Write a list of observations as ECSV: one column per key, in the order in which the keys appear.
+
+    Numbers and booleans that a row lacks are masked, missing texts empty; lists and mappings become JSON text.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table({name: _column_of([row.get(name) for row in rows]) for name in names})
+    table.meta = {"rows": len(rows), "provenance": provenance.to_mapping()}
+    write_product(path, lambda temporary: table.write(temporary, format="ascii.ecsv"))
+
+
+def _column_of(values: Iterable[Any]) -> Any:
+    found = [value.item() if isinstance(value, np.generic) else value for value in values]
+    kinds = {type(value) for value in found if value is not None}
+    for kind, allowed, fill in ((bool, {bool}, False), (int, {int}, 0), (float, {int, float}, 0.0)):
+        if kinds and kinds <= allowed:
+            mask = [value is None for value in found]
+            data = np.array([fill if value is None else value for value in found], dtype=kind)
+            return MaskedColumn(data, mask=mask) if any(mask) else Column(data)
+    texts = ["" if v is None else v if isinstance(v, str) else canonical_json(v) for v in found]
+    return Column(texts, dtype=str)
+
+
+def read_observation_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a list of observations; what is masked is None.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    table = _read_ecsv(path)
+    columns = {name: np.ma.asarray(table[name]).tolist() for name in table.colnames}
+    for name, values in columns.items():
+        if table[name].dtype.kind == "U":
+            columns[name] = ["" if value is None else value for value in values]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -311,7 +311,7 @@ def _find(hdus: fits.HDUList, name: str, path: Path) -> Any:
         if (hdu.name or "PRIMARY").upper() == name:
             verify_sums(hdu, str(path))
             return hdu
-    raise InputError(f"{path}: there is no HDU {name} {choices(name, (h.name for h in hdus[1:]))}")
+    raise InputError(f"{path}: there is no HDU {name}: {choices(name, (h.name for h in hdus[1:]))}")
 
 
 def _read_map(hdus: fits.HDUList, name: str, path: Path, expected: tuple[str, ...] | None) -> Map:
@@ -469,7 +469,7 @@ def _read_gti(hdus: fits.HDUList, path: Path) -> Gti:
         )
     scale = str(table.header.get("TIMESYS", "tt")).strip().lower()
     if scale not in Time.SCALES:
-        raise InputError(f"{where}: TIMESYS '{scale}' is not known {choices(scale, Time.SCALES)}")
+        raise InputError(f"{where}: TIMESYS '{scale}' is not known: {choices(scale, Time.SCALES)}")
     days = [number_key(table.header, key, where) for key in ("MJDREFI", "MJDREFF")]
     return Gti(start * u.s, stop * u.s, Time(*days, format="mjd", scale=scale))
 
