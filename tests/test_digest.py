@@ -1,5 +1,7 @@
 """The digest changes with the code that a step runs, and with nothing else."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,14 +40,7 @@ def edited(root: Path, name: str, change: Callable[[str], str]) -> dict[str, boo
     """Which digests an edit changes."""
 
     def digests() -> dict[str, str]:
-        for function in (
-            module._imports,
-            module._import_statements,
-            module._is_package,
-            module._tree,
-            module._meaning,
-        ):
-            function.cache_clear()
+        module._tree.cache_clear()
         return {
             "flux": digest("estimate", "dl3flow.estimators.flux_points", root=root),
             "curve": digest("estimate", "dl3flow.estimators.light_curve", root=root),
@@ -107,8 +102,43 @@ def test_plugins_of_other_packages_are_left_to_their_version(root: Path) -> None
 
 
 def test_relative_imports_reach_what_they_name(root: Path) -> None:
-    assert module._closure(("dl3flow.steps.reduce",), root) == {
-        "dl3flow.steps.reduce",
-        "dl3flow.kernels.sums",
-    }
-    assert module._imports("dl3flow.io.products", root) == {"dl3flow.io.yaml"}
+    tree = module._Tree(root)
+    assert tree.imports("dl3flow.steps.reduce") == {"dl3flow.kernels.sums"}
+    assert tree.imports("dl3flow.io.products") == {"dl3flow.io.yaml"}
+
+
+def test_an_edit_that_keeps_size_and_time_is_seen_by_the_next_process(root: Path) -> None:
+    path = root / "kernels/sums.py"
+    status = path.stat()
+    before = digest("reduce", root=root)
+    path.write_text(path.read_text().replace("sum(x)", "max(x)"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    module._tree.cache_clear()
+    assert digest("reduce", root=root) != before
+
+
+def test_a_damaged_cache_is_made_anew(root: Path) -> None:
+    before = digest("reduce", root=root)
+    (root / "__pycache__/digest-1.json").write_text("{")
+    module._tree.cache_clear()
+    assert digest("reduce", root=root) == before
+
+
+def test_plugins_are_found_without_importing_them(root: Path) -> None:
+    (root / "estimators/flux_points.py").write_text(
+        "import no_such_module\n\n\n@TABLES.register('sed')\ndef flux_points(n):\n    return n\n"
+    )
+    found = module.registered("dl3flow.estimators", "TABLES", root=root)
+    assert found == dict.fromkeys(["flux_points", "sed"], "dl3flow.estimators.flux_points")
+    assert module.registered("dl3flow.estimators", "MAPS", root=root) == {}
+
+
+def test_all_steps_take_a_moment() -> None:
+    steps = [path.stem for path in (Path(module.__file__).parent / "steps").glob("[a-z]*.py")]
+    digests = [digest(step) for step in steps]
+    assert len(set(digests)) == len(steps)
+    module._tree.cache_clear()
+    start = time.perf_counter()
+    assert [digest(step) for step in steps] == digests
+    assert time.perf_counter() - start < 0.5  # 20 ms on a quiet machine

@@ -66,9 +66,15 @@ def _run_step(step: str, words: list[str]) -> int:
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    named = {"nargs": "+", "action": "append", "default": []}
-    parser.add_argument("--input", metavar=("NAME", "PATH"), help="input files, by role", **named)
-    parser.add_argument("--output", metavar=("NAME", "PATH"), help="output file, by role", **named)
+    for role in ("input", "output"):
+        parser.add_argument(
+            f"--{role}",
+            metavar=("NAME", "PATH"),
+            nargs="+",
+            action="append",
+            default=[],
+            help=f"{role} by name",
+        )
     parser.add_argument(
         "--options", default="{}", metavar="JSON", help="options; `-` reads them from standard input"
     )

@@ -1,15 +1,21 @@
 """Digest of the code behind a step, so that an edit of the library reruns what depends on it and nothing else."""
 
 import ast
+import contextlib
 import hashlib
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+from dl3flow.errors import InputError
+from dl3flow.io.files import write_text
 from dl3flow.registry import Plugin
 
 _PACKAGE = "dl3flow"
 _ROOT = Path(__file__).parent
+_CACHE = "__pycache__/digest-1.json"
 
 
 def digest(step: str, *plugins: Plugin | str, root: Path = _ROOT) -> str:
@@ -32,10 +38,17 @@ def digest(step: str, *plugins: Plugin | str, root: Path = _ROOT) -> str:
     -------
     digest : str, 16 hexadecimal digits
     """
+    tree = _tree(root)
     named = (plugin if isinstance(plugin, str) else plugin.module for plugin in plugins)
-    inside = (name for name in named if name.startswith(f"{_PACKAGE}."))
-    modules = _closure((f"{_PACKAGE}.steps.{step}", *inside), root)
-    text = "\n".join(f"{name} {_meaning(_path(name, root))}" for name in sorted(modules))
+    waiting = [f"{_PACKAGE}.steps.{step}", *(name for name in named if name.startswith(f"{_PACKAGE}."))]
+    found: dict[str, str] = {}
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = tree.facts(name).meaning
+            waiting.extend(tree.imports(name))
+    tree.store()
+    text = "\n".join(f"{name} {found[name]}" for name in sorted(found))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -54,98 +67,129 @@ def registered(package: str, registry: str, root: Path = _ROOT) -> dict[str, str
     modules : dict
         Dotted module name by plug-in name or tag.
     """
-    found = {}
-    listed = (f"{source}.{name}" for source, name in _import_statements(package, root) if source == package)
-    for module in listed:
-        for node in _tree(_path(module, root)).body:
-            for call in getattr(node, "decorator_list", []):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == f"{registry}.register":
-                    tags = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
-                    found.update(dict.fromkeys([node.name, *tags], module))
-    return found
+    tree = _tree(root)
+    listed = [f"{source}.{name}" for source, name in tree.facts(package).imports if source == package]
+    return {
+        name: module for module in listed for kind, name in tree.facts(module).registers if kind == registry
+    }
 
 
-def _closure(names: tuple[str, ...], root: Path) -> set[str]:
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(_imports(name, root))
-    return found
+class _Facts(NamedTuple):
+    """What is kept of one module.
+
+    Attributes
+    ----------
+    meaning : str
+        Hash of its syntax tree without docstrings.
+    imports : list of (module, name or None)
+        From ``from module import name`` and ``import module``.
+    registers : list of (registry, name)
+        Plug-ins, with their tags.
+    """
+
+    meaning: str
+    imports: list[tuple[str, str | None]]
+    registers: list[tuple[str, str]]
 
 
-@cache
-def _imports(name: str, root: Path) -> frozenset[str]:
-    """Modules (never packages) of the project that one module imports itself."""
-    found = set()
-    for imported, attribute in _import_statements(name, root):
-        target = _resolve(imported, attribute, root)
-        if target is not None:
-            found.add(target)
-    return frozenset(found)
+class _Tree:
+    """Facts on the modules below one folder, kept between processes for files that have not changed since."""
 
+    def __init__(self, root: Path) -> None:
+        self.root, self.known, self.is_new = root, dict[str, _Facts](), False
+        self.kept: dict[str, list[object]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self.kept = json.loads((root / _CACHE).read_text())
 
-def _resolve(imported: str, attribute: str | None, root: Path) -> str | None:
-    """Module behind ``from imported import attribute``, or behind ``import imported``; None outside the project."""
-    if imported != _PACKAGE and not imported.startswith(f"{_PACKAGE}."):
+    def facts(self, name: str) -> _Facts:
+        """Facts on one module, or on a package's ``__init__``."""
+        if name not in self.known:
+            path = self.path(name)
+            status = path.stat()
+            # like git's index: no edit leaves all four as they were
+            key = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            entry = self.kept.get(name, [None])
+            if entry[0] != key:
+                entry = self.kept[name] = [key, *_read_facts(path, name, self.is_package(name))]
+                self.is_new = True
+            self.known[name] = _Facts(*entry[1:])  # type: ignore[arg-type]
+        return self.known[name]
+
+    def store(self) -> None:
+        """Keep the facts for the next process, where the folder can be written."""
+        if self.is_new:
+            self.is_new = False
+            with contextlib.suppress(InputError):
+                write_text(self.root / _CACHE, json.dumps(self.kept))
+
+    def imports(self, name: str) -> set[str]:
+        """Modules (never packages) of the project that one module imports itself."""
+        targets = (self.resolve(source, attribute) for source, attribute in self.facts(name).imports)
+        return {target for target in targets if target is not None}
+
+    def resolve(self, source: str, attribute: str | None) -> str | None:
+        """Module behind ``from source import attribute``, or behind ``import source``; None outside the project."""
+        if source != _PACKAGE and not source.startswith(f"{_PACKAGE}."):
+            return None
+        if attribute is not None and self.exists(f"{source}.{attribute}"):
+            return self.resolve(f"{source}.{attribute}", None)
+        if not self.is_package(source):
+            return source
+        for origin, name in self.facts(source).imports if attribute is not None else ():
+            if name == attribute:
+                return self.resolve(origin, name)
         return None
-    if attribute is not None and _exists(f"{imported}.{attribute}", root):
-        return _resolve(f"{imported}.{attribute}", None, root)
-    if not _is_package(imported, root):
-        return imported
-    if attribute is None or not _path(imported, root).exists():
-        return None
-    for source, name in _import_statements(imported, root):
-        if name == attribute:
-            return _resolve(source, name, root)
-    return None
+
+    def exists(self, name: str) -> bool:
+        return self.is_package(name) or self.path(name).exists()
+
+    def is_package(self, name: str) -> bool:
+        return self.root.joinpath(*name.split(".")[1:], "__init__.py").exists()
+
+    def path(self, name: str) -> Path:
+        """File of a module or package."""
+        base = self.root.joinpath(*name.split(".")[1:])
+        return base / "__init__.py" if self.is_package(name) else base.with_name(f"{base.name}.py")
 
 
-@cache
-def _import_statements(name: str, root: Path) -> tuple[tuple[str, str | None], ...]:
-    return tuple(_walk_imports(name, root))
+_tree = cache(_Tree)
 
 
-def _walk_imports(name: str, root: Path) -> Iterator[tuple[str, str | None]]:
-    package = name if _is_package(name, root) else name.rpartition(".")[0]
-    for node in ast.walk(_tree(_path(name, root))):
+def _read_facts(path: Path, name: str, is_package: bool) -> _Facts:
+    tree = ast.parse(path.read_bytes())
+    parts = (name if is_package else name.rpartition(".")[0]).split(".")
+    imports: list[tuple[str, str | None]] = []
+    registers: list[tuple[str, str]] = []
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names)
+            imports += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = parts[: len(parts) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
-            yield from ((source, alias.name) for alias in node.names)
+            imports += [(source, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+            if isinstance(node, ast.FunctionDef):
+                registers += _registrations(node)
+    return _Facts(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports, registers)
 
 
-def _exists(name: str, root: Path) -> bool:
-    return _is_package(name, root) or _path(name, root).exists()
-
-
-@cache
-def _is_package(name: str, root: Path) -> bool:
-    return root.joinpath(*name.split(".")[1:]).is_dir()
-
-
-def _path(name: str, root: Path) -> Path:
-    base = root.joinpath(*name.split(".")[1:])
-    return base / "__init__.py" if _is_package(name, root) else base.with_name(f"{base.name}.py")
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes())
-
-
-@cache
-def _meaning(path: Path) -> str:
-    """Hash of a module's syntax tree without its docstrings."""
-    tree = _tree(path)
-    for node in ast.walk(tree):
+def _registrations(node: ast.FunctionDef) -> Iterator[tuple[str, str]]:
+    for call in node.decorator_list:
         if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node, False) is not None
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Attribute)
+            and call.func.attr == "register"
         ):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+            tags = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+            yield from ((ast.unparse(call.func.value), str(name)) for name in (node.name, *tags))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """A module and its statements at any depth; expressions hold none."""
+    yield node
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        children = getattr(node, field, ())
+        for child in children if isinstance(children, list) else ():
+            yield from _statements(child)

@@ -1,0 +1,718 @@
+"""The configuration: read, checked and cut into the slice that each job reads, before any job starts."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import astropy.units as u
+
+from dl3flow.background import BACKGROUNDS
+from dl3flow.data.index import ObservationEntry
+from dl3flow.digest import digest, registered
+from dl3flow.errors import InputError, choices
+from dl3flow.estimators import MAPS, TABLES
+from dl3flow.geometry.axis import NAME_PATTERN, PositiveAngle
+from dl3flow.geometry.regions import parse_regions
+from dl3flow.io.files import read_text
+from dl3flow.io.gadf_index import read_index
+from dl3flow.io.models_yaml import parse_models
+from dl3flow.io.provenance import canonical_json
+from dl3flow.io.yaml import read_yaml
+from dl3flow.models.source import Models
+from dl3flow.reduce import RECIPES, SAFE_MASKS
+from dl3flow.reduce.select import select_observations
+from dl3flow.registry import Plugin, convert
+from dl3flow.simulate.plan import observation_entries, parse_simulation
+
+DATA_VARIABLE = "DL3FLOW_DATA"
+MODES = ("joint", "stacked")
+ON_ERROR = ("stop", "skip")
+BACKGROUND_PARAMETERS = ("norm", "tilt")
+_RESERVED = ("dl3", "logs", "benchmarks")
+_MASK_SUFFIXES = (".fits", ".fits.gz", ".fit")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job is given beside its files.
+
+    Attributes
+    ----------
+    options : str
+        The slice of the configuration that it reads, as canonical JSON.
+    code : str
+        Digest of the code that it runs.
+    """
+
+    options: str
+    code: str
+
+
+@dataclass(frozen=True, eq=False)
+class DataSource:
+    """A named set of DL3 data.
+
+    Attributes
+    ----------
+    name : str
+    root : str
+        Folder of the index files.
+    entries : mapping of ObservationEntry
+        By obs_id, in increasing order.
+    simulations : mapping of Job
+        By obs_id; empty for data that exist.
+    index : Job or None
+        That of simulated data.
+    truth : sequence of mappings
+        Simulated sources, as their file says.
+    """
+
+    name: str
+    root: str
+    entries: Mapping[int, ObservationEntry]
+    simulations: Mapping[int, Job] = field(default_factory=dict)
+    index: Job | None = None
+    truth: Sequence[Mapping[str, Any]] = ()
+
+    def files(self, obs_id: int) -> dict[str, list[str]]:
+        """Files of one observation: that of its ``events``, and those of further ``responses``."""
+        entry = self.entries[obs_id]
+        events = entry.hdus["events"].path
+        return {
+            "events": [f"{self.root}/{events}"],
+            "responses": [f"{self.root}/{path}" for path in entry.paths if path != events],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """One way to bin a group of observations.
+
+    Attributes
+    ----------
+    name : str
+    source : DataSource
+    jobs : mapping of Job
+        Reduction of each observation, by obs_id in increasing order.
+    mask_file : tuple of str
+        FITS file of the exclusion mask, if there is one.
+    stack, plot : Job
+    """
+
+    name: str
+    source: DataSource
+    jobs: Mapping[int, Job]
+    mask_file: tuple[str, ...]
+    stack: Job
+    plot: Job
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One fit.
+
+    Attributes
+    ----------
+    name : str
+    mode : 'joint' or 'stacked'
+    reductions : tuple of str
+    job, plot : Job
+    """
+
+    name: str
+    mode: str
+    reductions: tuple[str, ...]
+    job: Job
+    plot: Job
+
+
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """One table or map.
+
+    Attributes
+    ----------
+    name : str
+    suffix : 'ecsv' or 'fits'
+        A table or a map.
+    fit, reduction : str
+        What it is made from; one of the two is empty.
+    job, plot : Job
+    """
+
+    name: str
+    suffix: str
+    fit: str
+    reduction: str
+    job: Job
+    plot: Job
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """One analysis file, checked.
+
+    Attributes
+    ----------
+    name : str
+    on_error : 'stop' or 'skip'
+        What to do about observations that cannot be reduced; changes no product, so it is in no job.
+    selection, report : Job
+    reductions, fits, estimators : mapping by name
+    """
+
+    name: str
+    on_error: str
+    selection: Job
+    report: Job
+    reductions: Mapping[str, Reduction]
+    fits: Mapping[str, Fit]
+    estimators: Mapping[str, Estimator]
+
+    @cached_property
+    def pictures(self) -> dict[str, Reduction | Fit | Estimator]:
+        """Everything that has a plot, by name."""
+        return {**self.reductions, **self.fits, **self.estimators}
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the estimators that give a table."""
+        return [name for name, estimator in self.estimators.items() if estimator.suffix == "ecsv"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that a run of the workflow makes.
+
+    Attributes
+    ----------
+    results : str
+        Folder of all products.
+    sources : mapping of DataSource
+        Those in use, by name.
+    analyses : mapping of Analysis
+        By name.
+    """
+
+    results: str
+    sources: Mapping[str, DataSource]
+    analyses: Mapping[str, Analysis]
+
+
+def load_config(config: Mapping[str, Any], where: str = "configuration") -> Plan:
+    """Check a whole configuration, with the analyses that it names.
+
+    Parameters
+    ----------
+    config : mapping
+        ``analyses``, ``results``, ``data``.
+    where : str
+        What an error calls it.
+
+    Raises
+    ------
+    InputError
+        One sentence that names the file and the key, with the choices.
+    """
+    _check_keys(config, ("analyses", "results", "data"), where, required=("analyses",))
+    results = _text(config.get("results", "results"), f"{where}: results").rstrip("/")
+    paths = convert(config["analyses"], list[str], f"{where}: analyses")
+    if not paths:
+        raise InputError(f"{where}: analyses: the list is empty: name at least one analysis file")
+    sources = _Sources(config.get("data", {}), results, f"{where}: data")
+    analyses: dict[str, Analysis] = {}
+    for path in paths:
+        analysis = load_analysis(Path(path), sources)
+        if analysis.name in analyses:
+            raise InputError(
+                f"{path}: name: there are two analyses called '{analysis.name}': give one another `name`"
+            )
+        analyses[analysis.name] = analysis
+    return Plan(results, sources.loaded, analyses)
+
+
+def load_analysis(path: Path, sources: "_Sources") -> Analysis:
+    """Check one analysis file and cut it into jobs.
+
+    Raises
+    ------
+    InputError
+    """
+    content = read_yaml(path)
+    keys = ("name", "observations", "reductions", "models", "fits", "estimators", "on_error")
+    _check_keys(content, keys, str(path), required=("observations", "reductions"))
+    name = _text(content.get("name", path.stem), f"{path}: name")
+    if not NAME_PATTERN.fullmatch(name) or name in _RESERVED:
+        raise InputError(
+            f"{path}: name: '{name}' is not possible: use letters, digits and . _ + -, and none of {', '.join(_RESERVED)}"
+        )
+    on_error = _choice(content.get("on_error", "stop"), ON_ERROR, f"{path}: on_error")
+    reader = _Reader(name, str(path), content, sources, on_error)
+    estimators = {key: reader.estimator(key, entry) for key, entry in reader.section("estimators")}
+    return Analysis(
+        name,
+        on_error,
+        _job("select_observations", {"groups": reader.group_options()}),
+        _job("summarise", {"analysis": reader.told(), "truth": reader.truth()}, where=str(path)),
+        {key: reduction for key, (reduction, _) in reader.reductions.items()},
+        reader.fits,
+        estimators,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Selected observations of one source."""
+
+    source: DataSource
+    selected: tuple[int, ...]
+    options: Mapping[str, Any]
+
+
+class _Sources:
+    """The data sources of a configuration; each is read when an analysis first asks for it."""
+
+    def __init__(self, entries: Any, results: str, where: str) -> None:
+        self._entries = _mapping(entries, where)
+        self._results, self._where = results, where
+        self.loaded: dict[str, DataSource] = {}
+        for name, entry in self._entries.items():
+            _name(name, where)
+            if not isinstance(entry, str):
+                _check_keys(entry, ("path", "simulate"), f"{where}.{name}")
+                if len(entry) != 1:
+                    raise InputError(f"{where}.{name}: give either `path` (a folder) or `simulate` (a file)")
+
+    def find(self, name: Any, where: str) -> DataSource:
+        if name not in self._entries:
+            raise InputError(f"{where}: unknown data source '{name}': {choices(str(name), self._entries)}")
+        if name not in self.loaded:
+            entry = self._entries[name]
+            entry = {"path": entry} if isinstance(entry, str) else entry
+            place = f"{self._where}.{name}"
+            self.loaded[name] = (
+                self._simulated(name, entry) if "simulate" in entry else self._existing(name, entry, place)
+            )
+        return self.loaded[name]
+
+    def _existing(self, name: str, entry: Mapping[str, Any], where: str) -> DataSource:
+        root = _data_folder(_text(entry["path"], f"{where}.path"), f"{where}.path")
+        found = sorted(read_index(root), key=lambda e: e.obs_id)
+        return DataSource(name, str(root), {e.obs_id: e for e in found})
+
+    def _simulated(self, name: str, entry: Mapping[str, Any]) -> DataSource:
+        path = Path(_text(entry["simulate"], f"{self._where}.{name}.simulate"))
+        content = read_yaml(path)
+        simulation = parse_simulation(content, str(path))
+        entries = {e.obs_id: e for e in sorted(observation_entries(simulation), key=lambda e: e.obs_id)}
+        runs = {run["obs_id"]: {**content, "observations": [run]} for run in content["observations"]}
+        jobs = {obs_id: _job("simulate_dl3", runs[obs_id], where=str(path)) for obs_id in entries}
+        index = _job("index_dl3", {"entries": [e.to_json() for e in entries.values()]})
+        return DataSource(name, f"{self._results}/dl3/{name}", entries, jobs, index, content["sources"])
+
+
+class _Reader:
+    """One analysis file while it is being checked."""
+
+    def __init__(
+        self, name: str, path: str, content: Mapping[str, Any], sources: _Sources, on_error: str
+    ) -> None:
+        self.name, self.path, self.content, self.sources, self.on_error = (
+            name,
+            path,
+            content,
+            sources,
+            on_error,
+        )
+        self.plots = registered("dl3flow.plots", "PLOTS")
+        self._check_names()
+        self.groups = {
+            name: self.group(name, entry) for name, entry in self.section("observations", required=True)
+        }
+        self.reductions = {
+            name: self.reduction(name, entry) for name, entry in self.section("reductions", required=True)
+        }
+        self.models_text, self.models = self.read_models()
+        self.fits = {name: self.fit(name, entry) for name, entry in self.section("fits")}
+
+    def section(self, key: str, *, required: bool = False) -> Iterable[tuple[str, Any]]:
+        """Named entries of a section."""
+        where = f"{self.path}: {key}"
+        entries = _mapping(self.content.get(key, {}), where)
+        if required and not entries:
+            raise InputError(f"{where}: the section is empty: name at least one")
+        for name in entries:
+            _name(name, where)
+        return entries.items()
+
+    def _check_names(self) -> None:
+        seen: dict[str, str] = {}
+        for section in ("reductions", "fits", "estimators"):
+            for name, _ in self.section(section):
+                if name in seen:
+                    raise InputError(
+                        f"{self.path}: {section}.{name}: `{seen[name]}` has a product of that name too: give one of them another name"
+                    )
+                seen[name] = section
+
+    def group(self, name: str, entry: Any) -> _Group:
+        where = f"{self.path}: observations.{name}"
+        _check_keys(entry, ("data", "select"), where, required=("data",))
+        source = self.sources.find(entry["data"], f"{where}.data")
+        select = _mapping(entry.get("select", {}), f"{where}.select")
+        found = select_observations(list(source.entries.values()), select, f"{where}.select")
+        chosen = [selection.entry for selection in found if selection.reason is None]
+        left_out = {
+            selection.entry.obs_id: selection.reason for selection in found if selection.reason is not None
+        }
+        problems = (
+            {}
+            if source.simulations
+            else {e.obs_id: why for e in chosen if (why := _missing_files(source, e))}
+        )
+        if problems and self.on_error == "stop":
+            raise InputError(
+                f"{where}: {len(problems)} of {len(chosen)} selected observations cannot be read: "
+                + "; ".join(f"{obs_id}: {why}" for obs_id, why in problems.items())
+                + ": restore the files, leave the observations out in `select`, or set `on_error: skip`"
+            )
+        reasons = {obs_id: str(why) for obs_id, why in {**left_out, **problems}.items()}
+        selected = tuple(sorted(e.obs_id for e in chosen if e.obs_id not in problems))
+        if not selected:
+            why = f" (such as {next(iter(reasons))}: {next(iter(reasons.values()))})" if reasons else ""
+            raise InputError(
+                f"{where}: no observation of '{source.name}' is left of {len(source.entries)}{why}: widen `select`"
+            )
+        options = {
+            "data": source.name,
+            "entries": [_row(source.entries[i]) for i in sorted({*selected, *reasons})],
+            "left_out": {str(obs_id): reasons[obs_id] for obs_id in sorted(reasons)},
+        }
+        return _Group(source, selected, options)
+
+    def group_options(self) -> dict[str, Any]:
+        """What the list of observations says of each group, and which reductions use it."""
+        used = {name: entry["observations"] for name, entry in self.section("reductions")}
+        return {
+            name: {**group.options, "reductions": sorted(key for key, value in used.items() if value == name)}
+            for name, group in self.groups.items()
+        }
+
+    def reduction(self, name: str, entry: Any) -> tuple[Reduction, dict[str, Any]]:
+        """The reduction and the bound options of its recipe."""
+        where = f"{self.path}: reductions.{name}"
+        _check_keys(
+            entry,
+            ("observations", "recipe", "safe_mask", "background"),
+            where,
+            required=("observations", "recipe"),
+        )
+        group = _find(entry["observations"], self.groups, "group of observations", f"{where}.observations")
+        recipe, bound = RECIPES.bind(entry["recipe"], f"{where}.recipe")
+        plugins: list[Plugin | str] = [recipe]
+        try:
+            recipe.companions["geometry"](**bound)
+        except InputError as error:
+            raise InputError(f"{where}.recipe: {error}") from None
+        masks = entry.get("safe_mask", [])
+        if not isinstance(masks, list):
+            raise InputError(
+                f"{where}.safe_mask: expected a list such as `[{{name: aeff_default}}]`, found {masks!r}"
+            )
+        plugins += [SAFE_MASKS.bind(mask, f"{where}.safe_mask[{n}]")[0] for n, mask in enumerate(masks)]
+        background, mask_file, used = self.background(entry.get("background"), f"{where}.background")
+        common = {"recipe": entry["recipe"], "safe_mask": masks, "background": background}
+        code = digest("reduce_observation", *plugins, *used)
+        jobs = {}
+        for obs_id in group.selected:
+            options = {**common, "name": f"{name}-{obs_id}", "entry": group.source.entries[obs_id].to_json()}
+            jobs[obs_id] = Job(_canonical(options, where), code)
+        stack = _job("stack_observations", {"name": name, "recipe": entry["recipe"]}, recipe, where=where)
+        return Reduction(name, group.source, jobs, mask_file, stack, self.plot("dataset", where)), bound
+
+    def background(
+        self, entry: Any, where: str
+    ) -> tuple[dict[str, Any] | None, tuple[str, ...], list[Plugin | str]]:
+        """Options of a background method with region and models as text, the file of its mask, and the code that it uses."""
+        if entry is None:
+            return None, (), []
+        shared = ("exclusion", "exclusion_binsz", "subtract")
+        own = {key: value for key, value in _mapping(entry, where).items() if key not in shared}
+        plugin, _ = BACKGROUNDS.bind(own, where)
+        options = dict(entry)
+        used: list[Plugin | str] = [plugin]
+        mask_file: tuple[str, ...] = ()
+        if "exclusion_binsz" in entry:
+            convert(entry["exclusion_binsz"], PositiveAngle, f"{where}.exclusion_binsz")
+        if "exclusion" in entry:
+            text = _text(entry["exclusion"], f"{where}.exclusion")
+            if text.endswith(_MASK_SUFFIXES):
+                mask_file = (str(_existing_file(text, f"{where}.exclusion")),)
+                del options["exclusion"]
+            else:
+                is_text = ";" in text or "(" in text
+                options["exclusion"] = (
+                    text if is_text else read_text(_existing_file(text, f"{where}.exclusion"))
+                )
+                parse_regions(options["exclusion"], f"{where}.exclusion")
+        if "subtract" in entry:
+            options["subtract"], _ = _read_models(entry["subtract"], f"{where}.subtract")
+            used.append("dl3flow.fit.npred")
+        return options, mask_file, used
+
+    def read_models(self) -> tuple[Any, Models | None]:
+        where = f"{self.path}: models"
+        if "models" in self.content:
+            return _read_models(self.content["models"], where)
+        if self.content.get("fits"):
+            raise InputError(
+                f"{where}: the section is missing: name a model file, or write `components:` here"
+            )
+        return None, None
+
+    def fit(self, name: str, entry: Any) -> Fit:
+        where = f"{self.path}: fits.{name}"
+        _check_keys(entry, ("datasets", "mode", "background", "energy"), where, required=("datasets", "mode"))
+        mode = _choice(entry["mode"], MODES, f"{where}.mode")
+        datasets = convert(entry["datasets"], list[str], f"{where}.datasets")
+        for dataset in datasets:
+            _find(dataset, self.reductions, "reduction", f"{where}.datasets")
+        if not datasets or len(set(datasets)) != len(datasets):
+            raise InputError(
+                f"{where}.datasets: name each reduction once, found {datasets!r} {choices('', self.reductions)}"
+            )
+        background = entry.get("background", {})
+        _check_keys(background, ("free",), f"{where}.background")
+        free = convert(background.get("free", ["norm"]), list[str], f"{where}.background.free")
+        for parameter in free:
+            _choice(parameter, BACKGROUND_PARAMETERS, f"{where}.background.free")
+        energy = _mapping(entry.get("energy", {}), f"{where}.energy")
+        for dataset, limits in energy.items():
+            _find(dataset, datasets, "dataset of this fit", f"{where}.energy")
+            self.check_energy(dataset, limits, f"{where}.energy.{dataset}")
+        self.check_model_datasets(mode, datasets, where)
+        options = {"models": self.models_text, "free": free, "energy": energy}
+        return Fit(
+            name, mode, tuple(datasets), _job("fit_datasets", options, where=where), self.plot("fit", where)
+        )
+
+    def told(self) -> dict[str, Any]:
+        """What the report says of the configuration: all that can change a product."""
+        content = {key: value for key, value in self.content.items() if key != "on_error"}
+        return {**content, "name": self.name, **({"models": self.models_text} if self.models else {})}
+
+    def truth(self) -> dict[str, Any]:
+        """Simulated values of the models' parameters, where a simulated source has the name of a model."""
+        simulated = {s["name"].casefold(): s for group in self.groups.values() for s in group.source.truth}
+        found = {}
+        for model in () if self.models is None else self.models.sources:
+            source = simulated.get(model.name.casefold())
+            if source is not None:
+                values = dict(source["spectral"])
+                if source.get("frame", "icrs") == model.spatial.options.get("frame", "icrs"):
+                    values |= {"lon_0": source["lon"], "lat_0": source["lat"]}
+                known = {p.name for component in model.components for p in component.parameters}
+                found.update({f"{model.name}.{key}": value for key, value in values.items() if key in known})
+        return found
+
+    def check_energy(self, reduction: str, limits: Any, where: str) -> None:
+        """Raise unless the limits hold at least one whole bin of the reduction."""
+        bounds = convert(limits, list[u.Quantity[u.TeV]], where)
+        if len(bounds) != 2 or not bounds[0] < bounds[1]:
+            raise InputError(f"{where}: expected `[low, high]` with low below high, found {limits!r}")
+        axis = self.reductions[reduction][1]["energy"]
+        if not axis.contains_bin(*bounds).any():
+            raise InputError(
+                f"{where}: {limits!r} holds no whole energy bin of '{reduction}', which runs from {axis.edges[0]:.4g} to {axis.edges[-1]:.4g}"
+            )
+
+    def check_model_datasets(self, mode: str, datasets: Sequence[str], where: str) -> None:
+        """Raise if a model is restricted to datasets that this fit does not have."""
+        known = [name for key in datasets for name in self.dataset_names(key, mode)]
+        for model in () if self.models is None else self.models.all:
+            if model.datasets is not None and not set(model.datasets) & set(known):
+                raise InputError(
+                    f"{where}: the model '{model.name}' is for the datasets {', '.join(model.datasets)} only, of which this fit has none "
+                    f"{choices(model.datasets[0] if model.datasets else '', known)}"
+                )
+
+    def dataset_names(self, reduction: str, mode: str) -> list[str]:
+        """Names of the datasets that a fit takes from a reduction."""
+        jobs = self.reductions[reduction][0].jobs
+        return [reduction] if mode == "stacked" else [f"{reduction}-{obs_id}" for obs_id in jobs]
+
+    def estimator(self, name: str, entry: Any) -> Estimator:
+        where = f"{self.path}: estimators.{name}"
+        kinds = [*TABLES.names(), *MAPS.names()]
+        _check_keys(entry, None, where, required=("name",))
+        kind = _choice(entry["name"], kinds, f"{where}.name")
+        is_table = kind in TABLES.names()
+        registry, step = (TABLES, "estimate_table") if is_table else (MAPS, "estimate_map")
+        fit, reduction = (_text(entry.get(key, ""), f"{where}.{key}") for key in ("fit", "reduction"))
+        own = {key: value for key, value in entry.items() if key not in ("fit", "reduction")}
+        plugin, bound = registry.bind(own, where)
+        if bool(fit) == bool(reduction):
+            raise InputError(
+                f"{where}: give either `fit` {choices('', self.fits)} or `reduction` {choices('', self.reductions)}"
+            )
+        if reduction and not _takes_no_fit(plugin):
+            raise InputError(
+                f"{where}: '{kind}' needs a fit: give `fit` {choices('', self.fits)} instead of `reduction`"
+            )
+        if fit:
+            _find(fit, self.fits, "fit", f"{where}.fit")
+        else:
+            _find(reduction, self.reductions, "reduction", f"{where}.reduction")
+        if "source" in bound and self.models is not None:
+            _find(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
+        energy = self.content["fits"][fit].get("energy", {}) if fit else {}
+        job = _job(step, {"estimator": own, "energy": energy}, plugin, where=where)
+        return Estimator(name, "ecsv" if is_table else "fits", fit, reduction, job, self.plot(kind, where))
+
+    def plot(self, kind: str, where: str) -> Job:
+        """Job that draws a product of that kind."""
+        if kind not in self.plots:
+            raise InputError(f"{where}: there is no plot for '{kind}': {choices(kind, self.plots)}")
+        return _job("plot_product", {"plot": kind, "analysis": self.name}, self.plots[kind])
+
+
+def check_analysis(path: Path, config_path: Path) -> list[str]:
+    """Findings of a full check of one analysis, one sentence each: its configuration, then every DL3 file it uses.
+
+    Parameters
+    ----------
+    path : Path
+        Analysis file.
+    config_path : Path
+        Where the data sources are named.
+    """
+    from dl3flow.io.gadf import read_observation
+
+    config = {**read_yaml(config_path), "analyses": [str(path)]}
+    try:
+        plan = load_config(config, str(config_path))
+    except InputError as error:
+        return [str(error)]
+    findings = []
+    for analysis in plan.analyses.values():
+        used = {(r.source.name, obs_id): r.source for r in analysis.reductions.values() for obs_id in r.jobs}
+        for (_, obs_id), source in used.items():
+            if not source.simulations:
+                try:
+                    observation = read_observation(source.entries[obs_id], Path(source.root))
+                    findings += [str(warning) for warning in observation.meta.get("warnings", [])]
+                except InputError as error:
+                    findings.append(str(error))
+    return findings
+
+
+def _job(step: str, options: Any, *plugins: Plugin | str, where: str = "configuration") -> Job:
+    return Job(_canonical(options, where), digest(step, *plugins))
+
+
+def _canonical(options: Any, where: str) -> str:
+    return canonical_json(_plain(options, where))
+
+
+def _plain(value: Any, where: str) -> Any:
+    """JSON value in which equal numbers are written alike; dates and other YAML types are refused."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise InputError(
+        f"{where}: expected text, a number, a list or a mapping, found {value!r}: put it in quotes"
+    )
+
+
+def _row(entry: ObservationEntry) -> dict[str, Any]:
+    keys = ("obs_id", "target", "telescope", "ra", "dec", "tstart", "tstop", "livetime", "quality")
+    return {key: getattr(entry, key) for key in keys}
+
+
+def _takes_no_fit(plugin: Plugin) -> bool:
+    return type(None) in get_args(get_type_hints(plugin.function).get("result"))
+
+
+def _missing_files(source: DataSource, entry: ObservationEntry) -> str:
+    if "events" not in entry.hdus:
+        return "the HDU index names no EVENTS for it"
+    missing = [path for path in entry.paths if not Path(source.root, path).exists()]
+    return f"{', '.join(missing)} is missing in {source.root}" if missing else ""
+
+
+def _data_folder(path: str, where: str) -> Path:
+    """Folder of DL3 data: below $DL3FLOW_DATA if it is there, else below the working directory."""
+    base = os.environ.get(DATA_VARIABLE, "")
+    places = [*([Path(base, path)] if base else []), Path(path)]
+    for place in places:
+        if place.is_dir():
+            return place
+    hint = "" if base else f"; the environment variable {DATA_VARIABLE} is not set"
+    looked = " nor ".join(f"'{place}'" for place in dict.fromkeys(places))
+    raise InputError(
+        f"{where}: there is no folder {looked}{hint}: download the data or set {DATA_VARIABLE} to the folder that holds '{path}'"
+    )
+
+
+def _existing_file(path: str, where: str) -> Path:
+    base = os.environ.get(DATA_VARIABLE, "")
+    for place in [Path(path), *([Path(base, path)] if base else [])]:
+        if place.is_file():
+            return place
+    raise InputError(f"{where}: there is no file '{path}'")
+
+
+def _read_models(entry: Any, where: str) -> tuple[Any, Models]:
+    """Models of a file, or written in place: their text as plain values, and checked."""
+    if isinstance(entry, str):
+        path = _existing_file(entry, where)
+        entry, where = read_yaml(path), str(path)
+    return entry, parse_models(entry, where)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: expected names with values, found {value!r}")
+    return value
+
+
+def _check_keys(entry: Any, allowed: Sequence[str] | None, where: str, required: Sequence[str] = ()) -> None:
+    """Raise unless ``entry`` is a mapping with known keys and all required ones; ``allowed`` None checks no key."""
+    for key in _mapping(entry, where):
+        if allowed is not None and key not in allowed:
+            raise InputError(f"{where}: unknown key '{key}': {choices(str(key), allowed)}")
+    for key in required:
+        if key not in entry:
+            raise InputError(f"{where}: the key '{key}' is missing")
+
+
+def _text(value: Any, where: str) -> str:
+    return str(convert(value, str, where))
+
+
+def _name(name: Any, where: str) -> None:
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise InputError(
+            f"{where}: the name {name!r} is not possible: use letters, digits and . _ + -, beginning with a letter or digit"
+        )
+
+
+def _choice(value: Any, allowed: Sequence[str], where: str) -> str:
+    if value not in allowed:
+        raise InputError(f"{where}: '{value}' is not possible {choices(str(value), allowed)}")
+    return str(value)
+
+
+def _find(name: Any, among: Any, kind: str, where: str) -> Any:
+    """Entry of a mapping (or the name itself of a sequence), or an error that lists the choices."""
+    if not isinstance(name, str) or name not in among:
+        raise InputError(f"{where}: unknown {kind} '{name}': {choices(str(name), among)}")
+    return among[name] if isinstance(among, Mapping) else name

@@ -1,0 +1,20 @@
+"""DL4, with or without a fit, to DL5: excess, significance and residual maps."""
+
+from pathlib import Path
+from typing import Any
+
+from dl3flow.estimators import MAPS
+from dl3flow.io.products import read_fit
+from dl3flow.io.provenance import Provenance
+from dl3flow.io.skymaps import write_sky_map
+from dl3flow.steps.reading import read_fit_datasets
+
+
+def run(
+    inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
+) -> None:
+    """Estimate one set of maps."""
+    estimate, bound = MAPS.bind(options["estimator"], "estimator")
+    datasets = read_fit_datasets(inputs["datasets"], options["energy"])
+    result = next((read_fit(path) for path in inputs["fit"]), None)
+    write_sky_map(outputs["map"], estimate(datasets, result, **bound), provenance)

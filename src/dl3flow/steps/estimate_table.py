@@ -1,0 +1,22 @@
+"""DL4 and a fit to DL5: flux points, light curves."""
+
+from pathlib import Path
+from typing import Any
+
+from dl3flow.data.products import FluxPoints, LightCurve
+from dl3flow.estimators import TABLES
+from dl3flow.io.products import read_fit, write_flux_points, write_light_curve
+from dl3flow.io.provenance import Provenance
+from dl3flow.steps.reading import read_fit_datasets
+
+WRITERS: dict[type, Any] = {FluxPoints: write_flux_points, LightCurve: write_light_curve}
+
+
+def run(
+    inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
+) -> None:
+    """Estimate one table."""
+    estimate, bound = TABLES.bind(options["estimator"], "estimator")
+    datasets = read_fit_datasets(inputs["datasets"], options["energy"])
+    table = estimate(datasets, read_fit(inputs["fit"][0]), **bound)
+    WRITERS[type(table)](outputs["table"], table, provenance)

@@ -1,0 +1,20 @@
+"""DL4: sum the reduced observations of one reduction."""
+
+from pathlib import Path
+from typing import Any
+
+from dl3flow.io.provenance import Provenance
+from dl3flow.io.skymaps import write_map_dataset
+from dl3flow.reduce import RECIPES
+from dl3flow.reduce.stack import stack
+from dl3flow.steps.reading import read_reduced
+
+
+def run(
+    inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
+) -> None:
+    """Stack all observations that could be reduced."""
+    recipe, bound = RECIPES.bind(options["recipe"], "recipe")
+    geometries = recipe.companions["geometry"](**bound)
+    stacked = stack(read_reduced(inputs["datasets"]), options["name"], *geometries)
+    write_map_dataset(outputs["dataset"], stacked, provenance)

@@ -1,0 +1,59 @@
+rule simulate_dl3:
+    output:
+        events=f"{results}/dl3/{{data}}/data/{{obs_id}}.fits.gz",
+    log:
+        f"{results}/logs/simulate_dl3/{{data}}/{{obs_id}}.log",
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=lambda w: plan.sources[w.data].simulations[int(w.obs_id)].options,
+        code=lambda w: plan.sources[w.data].simulations[int(w.obs_id)].code,
+    message:
+        "Simulate observation {wildcards.obs_id} of {wildcards.data}"
+    shell:
+        "python -m dl3flow simulate_dl3 --output events {output.events:q}"
+        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+
+
+rule index_dl3:
+    output:
+        observations=f"{results}/dl3/{{data}}/obs-index.fits.gz",
+        hdus=f"{results}/dl3/{{data}}/hdu-index.fits.gz",
+    log:
+        f"{results}/logs/index_dl3/{{data}}.log",
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=lambda w: plan.sources[w.data].index.options,
+        code=lambda w: plan.sources[w.data].index.code,
+    message:
+        "Write the index of {wildcards.data}"
+    shell:
+        # the options of many observations are too long for one argument
+        "python -m dl3flow index_dl3 --output observations {output.observations:q} --output hdus {output.hdus:q}"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
+
+
+rule select_observations:
+    input:
+        datasets=reduced,
+    output:
+        observations=f"{results}/{{analysis}}/observations.ecsv",
+    log:
+        f"{results}/logs/select_observations/{{analysis}}.log",
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        # decides whether the job fails, never what it writes, so it is not among the params
+        on_error=lambda w: plan.analyses[w.analysis].on_error,
+    params:
+        options=lambda w: plan.analyses[w.analysis].selection.options,
+        code=lambda w: plan.analyses[w.analysis].selection.code,
+    message:
+        "List the observations of {wildcards.analysis}"
+    shell:
+        "python -m dl3flow select_observations --input datasets {input.datasets:q}"
+        " --output observations {output.observations:q} --setting on_error={resources.on_error:q}"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"

@@ -1,0 +1,49 @@
+rule reduce_observation:
+    input:
+        unpack(dl3_files),
+    output:
+        dataset=f"{results}/{{analysis}}/dl4/{{reduction}}/{{obs_id}}.h5",
+    log:
+        f"{results}/logs/reduce_observation/{{analysis}}/{{reduction}}/{{obs_id}}.log",
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        options=lambda w: plan.analyses[w.analysis]
+        .reductions[w.reduction]
+        .jobs[int(w.obs_id)]
+        .options,
+        code=lambda w: plan.analyses[w.analysis]
+        .reductions[w.reduction]
+        .jobs[int(w.obs_id)]
+        .code,
+    message:
+        "Reduce observation {wildcards.obs_id} to {wildcards.analysis}/{wildcards.reduction}"
+    shell:
+        "python -m dl3flow reduce_observation --input events {input.events:q} --input responses {input.responses:q}"
+        " --input mask {input.mask:q} --output dataset {output.dataset:q}"
+        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+
+
+rule stack_observations:
+    input:
+        datasets=reduced,
+        # only to wait for the verdict on bad observations: the list itself is not read
+        observations=ancient(f"{results}/{{analysis}}/observations.ecsv"),
+    output:
+        dataset=f"{results}/{{analysis}}/dl4/{{reduction}}/stacked.fits",
+    log:
+        f"{results}/logs/stack_observations/{{analysis}}/{{reduction}}.log",
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        options=lambda w: plan.analyses[w.analysis]
+        .reductions[w.reduction]
+        .stack.options,
+        code=lambda w: plan.analyses[w.analysis].reductions[w.reduction].stack.code,
+    message:
+        "Stack {wildcards.analysis}/{wildcards.reduction}"
+    shell:
+        "python -m dl3flow stack_observations --input datasets {input.datasets:q} --output dataset {output.dataset:q}"
+        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"

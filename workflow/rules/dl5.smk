@@ -1,0 +1,64 @@
+rule fit_datasets:
+    input:
+        datasets=datasets,
+        observations=ancient(f"{results}/{{analysis}}/observations.ecsv"),
+    output:
+        fit=f"{results}/{{analysis}}/dl5/{{fit}}/fit.json",
+        models=f"{results}/{{analysis}}/dl5/{{fit}}/models.yaml",
+        covariance=f"{results}/{{analysis}}/dl5/{{fit}}/models_covariance.dat",
+    log:
+        f"{results}/logs/fit_datasets/{{analysis}}/{{fit}}.log",
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        options=lambda w: plan.analyses[w.analysis].fits[w.fit].job.options,
+        code=lambda w: plan.analyses[w.analysis].fits[w.fit].job.code,
+    message:
+        "Fit {wildcards.analysis}/{wildcards.fit}"
+    shell:
+        "python -m dl3flow fit_datasets --input datasets {input.datasets:q}"
+        " --output fit {output.fit:q} --output models {output.models:q} --output covariance {output.covariance:q}"
+        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+
+
+rule estimate_table:
+    input:
+        datasets=datasets,
+        fit=fit_of,
+    output:
+        table=f"{results}/{{analysis}}/dl5/{{estimator}}.ecsv",
+    log:
+        f"{results}/logs/estimate_table/{{analysis}}/{{estimator}}.log",
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        options=lambda w: plan.analyses[w.analysis].estimators[w.estimator].job.options,
+        code=lambda w: plan.analyses[w.analysis].estimators[w.estimator].job.code,
+    message:
+        "Estimate {wildcards.analysis}/{wildcards.estimator}"
+    shell:
+        "python -m dl3flow estimate_table --input datasets {input.datasets:q} --input fit {input.fit:q}"
+        " --output table {output.table:q} --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+
+
+rule estimate_map:
+    input:
+        datasets=datasets,
+        fit=fit_of,
+    output:
+        map=f"{results}/{{analysis}}/dl5/{{estimator}}.fits",
+    log:
+        f"{results}/logs/estimate_map/{{analysis}}/{{estimator}}.log",
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        options=lambda w: plan.analyses[w.analysis].estimators[w.estimator].job.options,
+        code=lambda w: plan.analyses[w.analysis].estimators[w.estimator].job.code,
+    message:
+        "Estimate {wildcards.analysis}/{wildcards.estimator}"
+    shell:
+        "python -m dl3flow estimate_map --input datasets {input.datasets:q} --input fit {input.fit:q}"
+        " --output map {output.map:q} --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"

@@ -1,0 +1,42 @@
+rule plot_product:
+    input:
+        product=product,
+        fit=fit_of,
+    output:
+        svg=f"{results}/{{analysis}}/plots/{{name}}.svg",
+        png=f"{results}/{{analysis}}/plots/{{name}}.png",
+    log:
+        f"{results}/logs/plot_product/{{analysis}}/{{name}}.log",
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        options=lambda w: plan.analyses[w.analysis].pictures[w.name].plot.options,
+        code=lambda w: plan.analyses[w.analysis].pictures[w.name].plot.code,
+    message:
+        "Plot {wildcards.analysis}/{wildcards.name}"
+    shell:
+        "python -m dl3flow plot_product --input product {input.product:q} --input fit {input.fit:q}"
+        " --output svg {output.svg:q} --output png {output.png:q}"
+        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+
+
+rule summarise:
+    input:
+        unpack(report_files),
+    output:
+        report=f"{results}/{{analysis}}/report.html",
+    log:
+        f"{results}/logs/summarise/{{analysis}}.log",
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        options=lambda w: plan.analyses[w.analysis].report.options,
+        code=lambda w: plan.analyses[w.analysis].report.code,
+    message:
+        "Write the report of {wildcards.analysis}"
+    shell:
+        "python -m dl3flow summarise --input observations {input.observations:q} --input fits {input.fits:q}"
+        " --input tables {input.tables:q} --input plots {input.plots:q} --output report {output.report:q}"
+        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
