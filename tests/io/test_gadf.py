@@ -12,6 +12,7 @@ from astropy.io import fits
 
 from dl3flow.data.observation import HduEntry, ObservationEntry
 from dl3flow.errors import InputError
+from dl3flow.io.fits_files import open_fits
 from dl3flow.io.gadf import (
     read_index,
     read_observation,
@@ -19,6 +20,7 @@ from dl3flow.io.gadf import (
     write_observation,
     write_observation_index,
 )
+from dl3flow.io.gadf_irf import read_irf
 from dl3flow.simulate.plan import observation_entries
 
 IRFS = ("aeff", "edisp", "psf", "bkg")
@@ -338,6 +340,8 @@ BAD = [
     ("BKG NaN", column("BKG", "BKG", some(np.nan, 1)), "'BKG' are not finite"),
     ("BKG negative", column("BKG", "BKG", lambda v: -v), "'BKG' has negative values"),
     ("BKG unit", unit("BKG", "BKG", "m"), "'BKG' has the unit 'm'"),
+    ("BKG per TeV labelled per MeV", column("BKG", "BKG", lambda v: 1e6 * v), "correct the unit of the column 'BKG'"),
+    ("BKG per MeV labelled per TeV", column("BKG", "BKG", lambda v: 1e-6 * v), "correct the unit of the column 'BKG'"),
     ("FOVALIGN", key("BKG", "FOVALIGN", "SOUTH"), "FOVALIGN 'SOUTH' is unknown"),
 ]  # fmt: skip
 
@@ -381,6 +385,51 @@ def test_bad_content_is_refused(plain_run, entry, tmp_path, change, expected):
     assert expected in str(error.value)
     assert "run.fits" in str(error.value)
     assert_one_sentence(str(error.value))
+
+
+HESS_BAD = [
+    ("PSF twice", column("PSF", "RPSF", lambda v: 2 * v), "'RPSF' integrates over the angle to 2 (median), not 1"),
+    ("PSF zero", column("PSF", "RPSF", lambda v: 0 * v), "'RPSF' is 0 everywhere"),
+    ("PSF NaN", column("PSF", "RPSF", some(np.nan, 1)), "'RPSF' are not finite"),
+    ("AEFF negative", column("AEFF", "EFFAREA", lambda v: -v), "'EFFAREA' has negative values"),
+    ("EDISP scrambled", column("EDISP", "MATRIX", lambda v: v.reshape(1, 160, 6, 96).swapaxes(1, 2).reshape(v.shape)), "'MATRIX' has the mean migra 2.3"),
+    ("events twice", twice("EVENTS"), "7334 of 14668 events repeat an EVENT_ID and its TIME"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), [pytest.param(c, e, id=n) for n, c, e in HESS_BAD])
+def test_bad_hess_run_is_refused(hess_dl3, tmp_path, change, expected):
+    entry = next(e for e in read_index(hess_dl3) if e.obs_id == 23592)
+    changed(hess_dl3 / entry.paths[0], tmp_path, change)
+    hdus = {k: replace(v, path="run.fits") for k, v in entry.hdus.items()}
+    with pytest.raises(InputError) as error:
+        read_observation(replace(entry, hdus=hdus), tmp_path)
+    assert expected in str(error.value)
+
+
+def test_kind_that_cannot_be_used(plain_run, entry):
+    hdus = {**entry.hdus, "psf": replace(entry.hdus["psf"], kind="psf_king")}
+    with pytest.raises(InputError, match=r"the HDU_CLASS 'psf_king' cannot be used .*choices: aeff_2d"):
+        read_observation(replace(entry, hdus=hdus), plain_run.parent)
+
+
+def test_cta_responses(public_data):
+    """CTA prod5: dispersion per bin, background as [lat, lon, energy], no thresholds, HDUCLAS2 'PSF'."""
+    files = sorted((public_data / "cta-caldb").glob("Prod5-South*.fits.gz"))
+    if not files:
+        pytest.skip("cta-caldb is absent")
+    warnings = []
+    with open_fits(files[0]) as hdus:
+        aeff = read_irf(hdus["EFFECTIVE AREA"], "x", "aeff_2d", warnings)
+        psf = read_irf(hdus["POINT SPREAD FUNCTION"], "x", "psf_3gauss", warnings)
+        bkg = read_irf(hdus["BACKGROUND"], "x", "bkg_3d", warnings)
+        edisp = read_irf(hdus["ENERGY DISPERSION"], "x", "edisp_2d", warnings)
+        assert bkg.data["BKG"][3, 10, 50] == hdus["BACKGROUND"].data["BKG"][0][50, 10, 3]
+    assert aeff.data["EFFAREA"].max() == pytest.approx(3784889.2)
+    assert aeff.meta == {"is_pointlike": False, "lo_thres": None, "hi_thres": None}
+    assert psf.units["SCALE"] == u.Unit("sr-1")
+    assert edisp.data["MATRIX"].shape == (300, 300, 6)
+    assert warnings == []
 
 
 WARNED = [

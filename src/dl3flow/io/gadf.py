@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.time import Time
 
 from dl3flow.data.events import EventList, Gti
-from dl3flow.data.observation import HduEntry, Observation, ObservationEntry
+from dl3flow.data.observation import Observation, ObservationEntry
 from dl3flow.errors import InputError, choices
 from dl3flow.io.fits_files import find_table, number_column, number_key, open_fits
 from dl3flow.io.gadf_index import read_index, resolve_below, write_hdu_index, write_observation_index
@@ -35,6 +35,8 @@ _SECONDS_PER_DAY = 86400
 # A GTI may exceed TSTART..TSTOP by this share of the span: keywords are often rounded to seconds.
 _GTI_TOLERANCE = 0.1
 _SUSPICIOUS = 0.01
+_FEW_EVENTS = 1000
+_WRONG_RATE = 500
 
 
 def read_observation(entry: ObservationEntry, root: Path) -> Observation:
@@ -63,6 +65,10 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
                 f"OBS_ID {entry.obs_id}: the HDU index lists no '{kind}' HDU: complete the index or leave it out"
             )
     warnings: list[str] = []
+
+    def place(kind: str) -> str:
+        return f"{entry.hdus[kind].path}: HDU '{entry.hdus[kind].hdu}'"
+
     with ExitStack() as stack:
         opened = {
             path: stack.enter_context(open_fits(resolve_below(root, path, f"OBS_ID {entry.obs_id}"), path))
@@ -70,8 +76,8 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
         }
 
         def table(kind: str) -> tuple[fits.BinTableHDU, str]:
-            place = entry.hdus[kind]
-            return find_table(opened[place.path], place.hdu, place.path), f"{place.path}: HDU '{place.hdu}'"
+            at = entry.hdus[kind]
+            return find_table(opened[at.path], at.hdu, at.path), place(kind)
 
         hdu, where = table("events")
         _check_class(hdu.header, "EVENTS", where)
@@ -90,6 +96,8 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
         raise InputError(f"{where}: DEADC must lie in (0, 1], found {deadc}: correct the keyword")
     _check_events(events, gti, irfs["aeff"], where, warnings)
     _check_livetime(header, gti, deadc, where, warnings)
+    if "bkg" in irfs:
+        _check_background(events, irfs["bkg"], gti.ontime, place("bkg"))
     if alignment and "bkg" in irfs:
         irfs["bkg"] = replace(irfs["bkg"], meta={**irfs["bkg"].meta, "fov_alignment": alignment})
     return Observation(
@@ -180,12 +188,12 @@ def _per_row(
             f"{where}: the column '{column}' must hold one number per row, found an array of shape {values.shape[1:]}"
         )
     text = next(c.unit for c in hdu.columns if c.name.upper() == column) or default
-    found = parse_unit(text, unit, f"{where}: the column '{column}'")
+    found = _parse_unit(text, unit, f"{where}: the column '{column}'")
     values = values.astype(float)
     return values if found == unit else values * found.to(unit)
 
 
-def parse_unit(text: str, expected: u.UnitBase, where: str) -> u.UnitBase:
+def _parse_unit(text: str, expected: u.UnitBase, where: str) -> u.UnitBase:
     """Unit of a column.
 
     Raises
@@ -299,6 +307,30 @@ def _check_events(events: EventList, gti: Gti, aeff: IrfTable, where: str, warni
         )
 
 
+def _check_background(events: EventList, bkg: IrfTable, ontime: u.Quantity, where: str) -> None:
+    """Compare the number of events with what the background rate predicts; they are the same to a factor 2 in real files.
+
+    A rate per TeV that is labelled per MeV, or the reverse, is a million off.
+    """
+    energy = bkg.axis("energy")
+    if bkg.kind == "bkg_3d":
+        width = bkg.axis("fov_lon").widths.to_value(u.rad)
+        solid_angle = width[:, None] * np.diff(np.sin(bkg.axis("fov_lat").edges.to_value(u.rad)))
+    else:
+        edges = np.maximum(bkg.axis("offset").edges.to_value(u.rad), 0.0)
+        solid_angle = -2 * np.pi * np.diff(np.cos(edges))
+    per_energy = np.tensordot(energy.widths.to_value(u.MeV), bkg.quantity.to_value("s-1 MeV-1 sr-1"), (0, 0))
+    expected = float((per_energy * solid_angle).sum() * ontime.to_value(u.s))
+    recorded = int((energy.index(events.energy) >= 0).sum())
+    if not len(events) or expected <= 0 or max(recorded, expected) < _FEW_EVENTS:
+        return
+    if not 1 / _WRONG_RATE < (recorded + 1) / (expected + 1) < _WRONG_RATE:
+        raise InputError(
+            f"{where}: the background rate predicts {expected:.3g} events where {recorded} were recorded: "
+            "correct the unit of the column 'BKG'"
+        )
+
+
 def _check_livetime(header: fits.Header, gti: Gti, deadc: float, where: str, warnings: list[str]) -> None:
     ontime = gti.ontime.to_value(u.s)
     stated = number_key(header, "ONTIME", where, default=ontime)
@@ -335,13 +367,3 @@ def _meta(header: fits.Header, entry: ObservationEntry, span: tuple[float, float
         "location": location if len(location) == 3 else None,
         "files": entry.paths,
     }
-
-
-def hdu_entries(path: str, observation: Observation) -> dict[str, HduEntry]:
-    """Index entries of an observation that :func:`write_observation` writes to ``path`` (relative to the index)."""
-    found = {"events": HduEntry(path, "EVENTS", "events"), "gti": HduEntry(path, "GTI", "gti")}
-    for kind in ("aeff", "edisp", "psf", "bkg"):
-        irf: IrfTable | None = getattr(observation, kind)
-        if irf is not None:
-            found[kind] = HduEntry(path, kind.upper(), irf.kind)
-    return found

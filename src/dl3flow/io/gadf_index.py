@@ -42,11 +42,6 @@ def read_index(root: Path) -> list[ObservationEntry]:
     return _read_obs_index(_find(root, "obs-index"), hdus)
 
 
-def index_paths(root: Path) -> list[Path]:
-    """The two index files of a data folder."""
-    return [_find(Path(root), "obs-index"), _find(Path(root), "hdu-index")]
-
-
 def resolve_below(root: Path, relative: str, where: str) -> Path:
     """File of an index entry, its symbolic links resolved.
 

@@ -16,6 +16,7 @@ _BKG_UNIT = u.Unit("s-1 MeV-1 sr-1")
 # Share of the positive sum: real files hold small negative values from smoothing (H.E.S.S. areas, dispersions, spreads).
 _NEGATIVE = 0.01
 _NORM_TOLERANCE = 0.2
+_MEAN_MIGRA = 1.5
 _EDGE_TOLERANCE = 1e-5
 
 
@@ -116,6 +117,7 @@ def _check_class(header: fits.Header, kind: str, layout: IrfLayout, where: str) 
     """Compare HDUCLAS1, 2 and 4, where stated, with the index; older files give only the end of HDUCLAS4 (``3D``)."""
     for key, expected in (("HDUCLAS1", "RESPONSE"), ("HDUCLAS2", layout.hduclas2)):
         found = str(header.get(key, expected)).strip().upper()
+        found = "RPSF" if found == "PSF" else found  # CTA prod5
         if found != expected:
             raise InputError(
                 f"{where}: {key} is '{found}', not '{expected}' as for HDU_CLASS '{kind}': correct the index"
@@ -260,16 +262,7 @@ def _check_values(table: IrfTable, where: str, warnings: list[str]) -> None:
             f"{where}: the column '{next(iter(table.data))}' is 0 everywhere: leave this observation out"
         )
     if table.kind == "edisp_2d":
-        axis = table.axis("migra")
-        widths = axis.widths.to_value("") if axis.nodes is None else np.gradient(axis.centers.to_value(""))
-        # Density per migra; some files (CTA prod5) hold the probability per bin instead. Users normalise either.
-        density, per_bin = (
-            _median_norm(np.tensordot(first, w, (1, 0))) for w in (widths, np.ones_like(widths))
-        )
-        if min(abs(density - 1), abs(per_bin - 1)) > _NORM_TOLERANCE:
-            raise InputError(
-                f"{where}: the column 'MATRIX' integrates over migra to {density:.3g} (median), not 1: write it again"
-            )
+        _check_dispersion(table, where)
     if table.kind == "psf_table":
         edges = table.axis("rad").edges.to_value(u.rad)
         norm = _median_norm(first @ (np.pi * np.diff(edges**2)) * table.units["RPSF"].to(_PER_SR))
@@ -277,6 +270,26 @@ def _check_values(table: IrfTable, where: str, warnings: list[str]) -> None:
             raise InputError(
                 f"{where}: the column 'RPSF' integrates over the angle to {norm:.3g} (median), not 1: write it again"
             )
+
+
+def _check_dispersion(table: IrfTable, where: str) -> None:
+    """Norm and mean of migra: both are near 1 in most rows, but not if the axes of the array are confused."""
+    axis, values = table.axis("migra"), table.data["MATRIX"]
+    centers = axis.centers.to_value("")
+    widths = axis.widths.to_value("") if axis.nodes is None else np.gradient(centers)
+    # Density per migra; some files (CTA prod5) hold the probability per bin instead. Users normalise either.
+    sums = np.tensordot(values, widths, (1, 0))
+    density, per_bin = _median_norm(sums), _median_norm(values.sum(axis=1))
+    if min(abs(density - 1), abs(per_bin - 1)) > _NORM_TOLERANCE:
+        raise InputError(
+            f"{where}: the column 'MATRIX' integrates over migra to {density:.3g} (median), not 1: write it again"
+        )
+    full = sums > 0.5 * density
+    mean = float(np.median(np.tensordot(values, widths * centers, (1, 0))[full] / sums[full]))
+    if not 1 / _MEAN_MIGRA < mean < _MEAN_MIGRA:
+        raise InputError(
+            f"{where}: the column 'MATRIX' has the mean migra {mean:.3g} (median), not about 1: correct the order of its axes"
+        )
 
 
 def _median_norm(sums: np.ndarray) -> float:

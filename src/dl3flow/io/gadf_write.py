@@ -19,7 +19,7 @@ GADF_KEYS = {
     "HDUDOC": "https://github.com/open-gamma-ray-astro/gamma-astro-data-formats",
     "HDUVERS": "0.3",
 }
-# Offsets of our tables are nodes or bins of the same column pair, so the pair is written from the axis.
+# astropy's default comment of CHECKSUM and DATASUM is the time of writing, which would change the bytes.
 _SUMS_COMMENT = "verified on reading"
 
 
@@ -44,7 +44,6 @@ def save_tables(path: Path, tables: Sequence[tuple[str, Sequence[fits.Column], M
         hdu.header.update(keywords)
         hdus.append(hdu)
     for hdu in hdus:
-        # astropy's default comment is the time of writing, which would change the bytes.
         hdu.add_datasum(when=_SUMS_COMMENT)
         hdu.add_checksum(when=_SUMS_COMMENT, override_datasum=True)
     plain = BytesIO()
@@ -76,7 +75,7 @@ _Table = tuple[str, list[fits.Column], dict[str, Any]]
 
 def _reference_keys(observation: Observation) -> dict[str, Any]:
     reference = observation.gti.reference
-    whole = int(np.floor(reference.jd1 - 2400000.5 + reference.jd2 + 0.0))
+    whole = int(np.floor(reference.jd1 - 2400000.5 + reference.jd2))
     fraction = (reference.jd1 - 2400000.5 - whole) + reference.jd2
     return time_keys(whole, reference.scale, float(fraction))
 

@@ -189,12 +189,6 @@ def parse_simulation(mapping: Any, where: str) -> Simulation:
     return Simulation(seed, energy, instrument, sources, runs)
 
 
-def restrict(mapping: Mapping[str, Any], obs_id: int) -> dict[str, Any]:
-    """Configuration with one observation only: all that the events of this one depend on."""
-    mine = [entry for entry in mapping["observations"] if entry["obs_id"] == obs_id]
-    return {**mapping, "observations": mine}
-
-
 def observation_path(obs_id: int) -> str:
     """File of a simulated observation, relative to the index."""
     return f"data/{obs_id}.fits.gz"
