@@ -3,6 +3,8 @@ rule simulate_dl3:
         events=f"{results}/dl3/{{data}}/data/{{obs_id}}.fits.gz",
     log:
         f"{results}/logs/simulate_dl3/{{data}}/{{obs_id}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -22,6 +24,8 @@ rule index_dl3:
         hdus=f"{results}/dl3/{{data}}/hdu-index.fits.gz",
     log:
         f"{results}/logs/index_dl3/{{data}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -43,6 +47,8 @@ rule select_observations:
         observations=f"{results}/{{analysis}}/observations.ecsv",
     log:
         f"{results}/logs/select_observations/{{analysis}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=1000,
         runtime=10,

@@ -5,6 +5,8 @@ rule reduce_observation:
         dataset=f"{results}/{{analysis}}/dl4/{{reduction}}/{{obs_id}}.h5",
     log:
         f"{results}/logs/reduce_observation/{{analysis}}/{{reduction}}/{{obs_id}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=2000,
         runtime=20,
@@ -34,6 +36,8 @@ rule stack_observations:
         dataset=f"{results}/{{analysis}}/dl4/{{reduction}}/stacked.fits",
     log:
         f"{results}/logs/stack_observations/{{analysis}}/{{reduction}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

@@ -8,6 +8,8 @@ rule fit_datasets:
         covariance=f"{results}/{{analysis}}/dl5/{{fit}}/models_covariance.dat",
     log:
         f"{results}/logs/fit_datasets/{{analysis}}/{{fit}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
@@ -30,6 +32,8 @@ rule estimate_table:
         table=f"{results}/{{analysis}}/dl5/{{estimator}}.ecsv",
     log:
         f"{results}/logs/estimate_table/{{analysis}}/{{estimator}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
@@ -51,6 +55,8 @@ rule estimate_map:
         map=f"{results}/{{analysis}}/dl5/{{estimator}}.fits",
     log:
         f"{results}/logs/estimate_map/{{analysis}}/{{estimator}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=4000,
         runtime=60,

@@ -7,6 +7,8 @@ rule plot_product:
         png=f"{results}/{{analysis}}/plots/{{name}}.png",
     log:
         f"{results}/logs/plot_product/{{analysis}}/{{name}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
@@ -28,6 +30,8 @@ rule summarise:
         report=f"{results}/{{analysis}}/report.html",
     log:
         f"{results}/logs/summarise/{{analysis}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
