@@ -252,7 +252,10 @@ def test_signed_maps_are_centred_on_zero(sky_map, name, expected):
         low, high = axes.images[0].get_clim()
         assert low == -high
         assert axes.images[0].cmap.name == "RdBu_r"
-    np.testing.assert_allclose(sigma.images[0].get_clim()[1], np.nanmax(np.abs(product.maps["sqrt_ts"].data)))
+    # the source has 12 sigma; the scale ends at 10 and says so
+    assert sigma.images[0].get_clim() == (-10, 10)
+    assert sigma.images[0].colorbar.extend == "max"
+    assert f"Largest significance: {np.nanmax(product.maps['sqrt_ts'].data):.1f} σ." in figure.get_supxlabel()
     bars = [a.get_ylabel() for a in figure.axes if a.get_label() == "<colorbar>"]
     assert bars == ["counts within 0.1°", "expected counts within 0.1°", "counts within 0.1°", "√TS (σ)"]
     assert counts.coords[1].get_axislabel() == "Declination (deg)"
@@ -297,7 +300,10 @@ def test_histogram_counts_pixels_away_from_sources(sky_map):
     sigma = product.maps["sqrt_ts"].data
     distance = product.maps["sqrt_ts"].geom.separation(product.maps["sqrt_ts"].geom.center)
     away = sigma[np.isfinite(sigma) & (np.degrees(distance) > 0.3)]
-    assert f"more than 0.3° from sources: mean {away.mean():.2f}, width {away.std():.2f}" in labels(figure)
+    assert (
+        f"more than 0.3° from sources: mean {style.rounded(away.mean())}, width {away.std():.2f}"
+        in labels(figure)
+    )
     histogram = next(a for a in figure.axes if a.get_ylabel() == "Pixels")
     bars = next(c for c in histogram.containers if len(c) > 1)
     assert sum(bar.get_height() for bar in bars) == away.size

@@ -194,8 +194,7 @@ def test_every_number_and_reason_appears(arguments):
         "cm−2 s−1 TeV−1",
         "2.613 ± 0.081",
         "1 to 5",
-        "The fit converged.",
-        "Stat 321.25 in 640 bins with 2 free parameters.",
+        "Success. The fit converged. Stat 321.25 in 640 bins with 2 free parameters.",
         "1.33 × 10−23",
         "0.00656",
         "64",
@@ -230,7 +229,7 @@ def test_warnings_stand_before_everything_else(arguments, fit):
     )
     bad = {"at_limit": ["crab.index"], "warnings": ["the covariance was forced positive definite"]}
     arguments["fits"] = {
-        "joint-3d": replace(fit, success=False, message="MIGRAD stopped.", minimiser={**fit.minimiser, **bad})
+        "joint-3d": replace(fit, success=False, message="MIGRAD stopped", minimiser={**fit.minimiser, **bad})
     }
     arguments["tables"]["sed"].table["success"] = [True, False]
     html = build_report(**arguments)

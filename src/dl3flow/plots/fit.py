@@ -189,5 +189,5 @@ def _draw_correlation(parent: SubFigure, product: FitResult) -> None:
             for column in range(n):
                 value = matrix[row, column]
                 colour = "white" if abs(value) > 0.6 else style.BLACK
-                text = "–" if not np.isfinite(value) else f"{value:.2f}".replace("-", "−")
+                text = "–" if not np.isfinite(value) else style.rounded(value)
                 axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)

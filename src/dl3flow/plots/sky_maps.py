@@ -12,6 +12,8 @@ from dl3flow.plots.registry import PLOTS
 
 _CONTOUR_SIGMA = 5.0
 _BIN_SIGMA = 0.25
+# a scale to the peak of a bright source would leave nothing to see around it
+_MOST_SIGMA = 10.0
 # pixels nearer than this to a source show its tail, not the background
 _AWAY_DEG = 0.3
 
@@ -51,7 +53,7 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
             (counts, "Counts", f"counts {within}", False, largest),
             (mu, expected_name, f"expected counts {within}", False, largest),
             (excess, excess_name, f"counts {within}", True, None),
-            (sigma, "Significance", "√TS (σ)", True, None),
+            (sigma, "Significance", "√TS (σ)", True, _sigma_scale(sigma)),
         )
         drawn = [
             sky.draw_panel(
@@ -76,6 +78,8 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
                 sky.draw_circle(axes, geom, radius)
         if [sky.draw_contours(axes, sigma, _CONTOUR_SIGMA) for axes in drawn[2:]][0]:
             notes.append(f"Contours: {_CONTOUR_SIGMA:g} σ.")
+        if np.isfinite(sigma).any():
+            notes.append(f"Largest significance: {np.nanmax(sigma):.1f} σ.")
         if not np.isfinite(sigma).all():
             notes.append("Grey: no data.")
         # names are placed by their extent, so the layout must be settled
@@ -86,6 +90,11 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
             notes.append(f"No place for the names of: {', '.join(unnamed[-1])}.")
         style.add_note(figure, " ".join(notes) or " ")
     return figure
+
+
+def _sigma_scale(sigma: np.ndarray) -> float:
+    finite = np.abs(sigma[np.isfinite(sigma)])
+    return min(float(finite.max(initial=0)), _MOST_SIGMA)
 
 
 def _draw_histogram(
@@ -112,7 +121,11 @@ def _draw_histogram(
     if near:
         axes.hist(every, edges, histtype="step", color=style.GREY, lw=1.2, label="all pixels")
     axes.hist(
-        chosen, edges, color=style.BLUE, alpha=0.55, label=f"{where}: mean {mean:.2f}, width {spread:.2f}"
+        chosen,
+        edges,
+        color=style.BLUE,
+        alpha=0.55,
+        label=f"{where}: mean {style.rounded(mean)}, width {spread:.2f}",
     )
     x = np.linspace(-5, 5, 201)
     normal = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)

@@ -159,6 +159,12 @@ def power_label(value: float) -> str:
     return power if abs(mantissa - 1) < 1e-6 else f"{mantissa:.3g}×{power}"
 
 
+def rounded(value: float) -> str:
+    """Two decimals with a true minus sign, and none on a zero."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
+
+
 def count_label(value: float) -> str:
     """Tick label of a number of counts: plain up to 10,000."""
     return f"{value:g}" if value < 1e5 else power_label(value)

@@ -166,6 +166,7 @@ def build_report(
             {
                 "name": name,
                 "fit": fit,
+                "message": _as_sentence(fit.message),
                 "stat": f"{fit.stat:.2f}",
                 "parameters": _parameter_table(name, fit),
                 "datasets": _dataset_table(name, fit),
@@ -268,7 +269,7 @@ def _named(ids: Sequence[str]) -> str:
 
 
 def _fit_warnings(name: str, fit: FitResult) -> list[str]:
-    found = [] if fit.success else [f"Fit {name} failed: {fit.message}"]
+    found = [] if fit.success else [f"Fit {name} failed: {_as_sentence(fit.message)}"]
     at_limit = list(fit.minimiser.get("at_limit", []))
     parameters = fit.models.parameters()
     for key in at_limit:
@@ -497,6 +498,15 @@ def _truth_table(name: str, fit: FitResult, rows: Sequence[Compared]) -> Table |
     ]
     headings = ["Parameter", "Fitted", "Simulated", "Unit", "Pull (σ)", "Inside 68 %?"]
     return Table(f"Fit {name} against the simulated truth", headings, cells)
+
+
+def _as_sentence(text: str) -> str:
+    stripped = text.strip()
+    return (
+        f"{stripped[:1].upper()}{stripped[1:]}{'' if stripped.endswith(('.', '!', '?')) else '.'}"
+        if stripped
+        else ""
+    )
 
 
 def _minimiser(fit: FitResult) -> list[tuple[str, str]]:
