@@ -16,7 +16,7 @@ demo: .venv/stamp
 	@echo "The report of the demo is ready: $(CURDIR)/$(REPORT)"
 
 test: .venv/stamp
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: .venv/stamp
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ check: .venv/stamp
 peer: .venv-peer/stamp
 
 test-peer: .venv-peer/stamp
-	$(PEER)/python -m pytest -n 2 -m peer
+	$(PEER)/python -m pytest -n 2 --dist loadgroup -m peer
 
 .venv/stamp: requirements/main.lock pyproject.toml
 .venv-peer/stamp: requirements/peer.lock pyproject.toml

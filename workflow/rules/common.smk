@@ -1,4 +1,8 @@
-"""The checked configuration, and the functions that tell a job its input files."""
+"""The checked configuration, and the functions that tell a job its input files.
+
+``on_error`` decides whether a job fails, never what it writes: it reaches jobs as a resource, so that editing it reruns
+nothing. No input is ``ancient``: the engine does not examine a job below an ancient input whose maker has to run.
+"""
 
 from snakemake.exceptions import WorkflowError
 
@@ -21,47 +25,38 @@ except InputError as error:
 results = plan.results
 
 
+def reduction_of(wildcards):
+    """The reduction that a job belongs to."""
+    return plan.analyses[wildcards.analysis].reductions[wildcards.reduction]
+
+
 def dl3_files(wildcards):
     """The files of one observation, and the file of the exclusion mask where there is one."""
-    reduction = plan.analyses[wildcards.analysis].reductions[wildcards.reduction]
+    reduction = reduction_of(wildcards)
     return {
         **reduction.source.files(int(wildcards.obs_id)),
         "mask": list(reduction.mask_file),
     }
 
 
-def reduced(wildcards):
-    """All observations of one reduction, or of all reductions of an analysis, in the order of their ids."""
-    reductions = plan.analyses[wildcards.analysis].reductions
-    chosen = (
-        [wildcards.reduction] if "reduction" in wildcards.keys() else list(reductions)
-    )
-    return [
-        f"{results}/{wildcards.analysis}/dl4/{name}/{obs_id}.h5"
-        for name in chosen
-        for obs_id in reductions[name].jobs
-    ]
-
-
 def datasets(wildcards):
-    """The datasets of a fit, or of an estimator's fit or reduction."""
-    analysis = plan.analyses[wildcards.analysis]
-    dl4 = f"{results}/{wildcards.analysis}/dl4"
-    source = (
-        analysis.estimators[wildcards.estimator]
-        if "estimator" in wildcards.keys()
-        else None
-    )
-    if source is not None and not source.fit:
-        return [f"{dl4}/{source.reduction}/stacked.fits"]
-    fit = analysis.fits[wildcards.fit if source is None else source.fit]
-    if fit.mode == "stacked":
-        return [f"{dl4}/{name}/stacked.fits" for name in fit.reductions]
-    return [
-        f"{dl4}/{name}/{obs_id}.h5"
-        for name in fit.reductions
-        for obs_id in analysis.reductions[name].jobs
-    ]
+    """What a stack, a fit, an estimator or the list of observations is made from."""
+    analysis, base = plan.analyses[wildcards.analysis], f"{results}/{wildcards.analysis}/dl4"
+    given = dict(wildcards.items())
+    runs = {
+        name: [f"{base}/{name}/{obs_id}.h5" for obs_id in r.jobs] for name, r in analysis.reductions.items()
+    }
+    stacks = {name: [f"{base}/{name}/stacked.fits"] for name in runs}
+    if "estimator" in given:
+        estimator = analysis.estimators[given["estimator"]]
+        if estimator.reduction:
+            return stacks[estimator.reduction]
+        given["fit"] = estimator.fit
+    if "fit" in given:
+        fit = analysis.fits[given["fit"]]
+        files = stacks if fit.mode == "stacked" else runs
+        return [file for name in fit.reductions for file in files[name]]
+    return [file for name in runs if given.get("reduction", name) == name for file in runs[name]]
 
 
 def fit_of(wildcards):
@@ -101,11 +96,7 @@ def report_files(wildcards):
 
 def index_files(source):
     """Index files of a simulated data source."""
-    return [
-        f"{results}/dl3/{source.name}/{kind}-index.fits.gz"
-        for kind in ("obs", "hdu")
-        if source.index
-    ]
+    return [f"{results}/dl3/{source.name}/{kind}-index.fits.gz" for kind in ("obs", "hdu") if source.index]
 
 
 def products(name):
@@ -125,10 +116,6 @@ def products(name):
             for file in ("fit.json", "models.yaml", "models_covariance.dat")
         ),
         *(f"{base}/dl5/{e.name}.{e.suffix}" for e in analysis.estimators.values()),
-        *(
-            f"{base}/plots/{picture}.{suffix}"
-            for picture in analysis.pictures
-            for suffix in ("svg", "png")
-        ),
+        *(f"{base}/plots/{picture}.{suffix}" for picture in analysis.pictures for suffix in ("svg", "png")),
         f"{base}/report.html",
     ]

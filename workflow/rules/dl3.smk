@@ -42,7 +42,7 @@ rule index_dl3:
 
 rule select_observations:
     input:
-        datasets=reduced,
+        datasets=datasets,
     output:
         observations=f"{results}/{{analysis}}/observations.ecsv",
     log:
@@ -52,7 +52,6 @@ rule select_observations:
     resources:
         mem_mb=1000,
         runtime=10,
-        # decides whether the job fails, never what it writes, so it is not among the params
         on_error=lambda w: plan.analyses[w.analysis].on_error,
     params:
         options=lambda w: plan.analyses[w.analysis].selection.options,

@@ -11,14 +11,8 @@ rule reduce_observation:
         mem_mb=2000,
         runtime=20,
     params:
-        options=lambda w: plan.analyses[w.analysis]
-        .reductions[w.reduction]
-        .jobs[int(w.obs_id)]
-        .options,
-        code=lambda w: plan.analyses[w.analysis]
-        .reductions[w.reduction]
-        .jobs[int(w.obs_id)]
-        .code,
+        options=lambda w: reduction_of(w).jobs[int(w.obs_id)].options,
+        code=lambda w: reduction_of(w).jobs[int(w.obs_id)].code,
     message:
         "Reduce observation {wildcards.obs_id} to {wildcards.analysis}/{wildcards.reduction}"
     shell:
@@ -29,9 +23,7 @@ rule reduce_observation:
 
 rule stack_observations:
     input:
-        datasets=reduced,
-        # only to wait for the verdict on bad observations: the list itself is not read
-        observations=ancient(f"{results}/{{analysis}}/observations.ecsv"),
+        datasets=datasets,
     output:
         dataset=f"{results}/{{analysis}}/dl4/{{reduction}}/stacked.fits",
     log:
@@ -41,13 +33,13 @@ rule stack_observations:
     resources:
         mem_mb=4000,
         runtime=30,
+        on_error=lambda w: plan.analyses[w.analysis].on_error,
     params:
-        options=lambda w: plan.analyses[w.analysis]
-        .reductions[w.reduction]
-        .stack.options,
-        code=lambda w: plan.analyses[w.analysis].reductions[w.reduction].stack.code,
+        options=lambda w: reduction_of(w).stack.options,
+        code=lambda w: reduction_of(w).stack.code,
     message:
         "Stack {wildcards.analysis}/{wildcards.reduction}"
     shell:
         "python -m dl3flow stack_observations --input datasets {input.datasets:q} --output dataset {output.dataset:q}"
+        " --setting on_error={resources.on_error:q}"
         " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"

@@ -1,7 +1,6 @@
 rule fit_datasets:
     input:
         datasets=datasets,
-        observations=ancient(f"{results}/{{analysis}}/observations.ecsv"),
     output:
         fit=f"{results}/{{analysis}}/dl5/{{fit}}/fit.json",
         models=f"{results}/{{analysis}}/dl5/{{fit}}/models.yaml",
@@ -13,6 +12,7 @@ rule fit_datasets:
     resources:
         mem_mb=4000,
         runtime=60,
+        on_error=lambda w: plan.analyses[w.analysis].on_error,
     params:
         options=lambda w: plan.analyses[w.analysis].fits[w.fit].job.options,
         code=lambda w: plan.analyses[w.analysis].fits[w.fit].job.code,
@@ -21,6 +21,7 @@ rule fit_datasets:
     shell:
         "python -m dl3flow fit_datasets --input datasets {input.datasets:q}"
         " --output fit {output.fit:q} --output models {output.models:q} --output covariance {output.covariance:q}"
+        " --setting on_error={resources.on_error:q}"
         " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
 
 

@@ -14,7 +14,7 @@ def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
     """Fit jointly; each dataset without a background model gets one."""
-    datasets = read_fit_datasets(inputs["datasets"], options["energy"])
+    datasets = read_fit_datasets(inputs["datasets"], options["energy"], options["on_error"])
     models = add_backgrounds(datasets, parse_models(options["models"], "models"), options["free"])
     result = fit(datasets, models)
     write_models(outputs["models"], result.models, result.free, result.covariance, provenance)

@@ -10,25 +10,44 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.data.dataset import Dataset
+from dl3flow.errors import InputError
 from dl3flow.io.hdf5 import read_dataset, read_failure
 from dl3flow.io.skymaps import read_map_dataset
 from dl3flow.registry import convert
 
 
-def read_reduced(paths: Sequence[Path]) -> Iterator[Dataset]:
-    """Reduced observations, one at a time; says which ones are left out because they could not be reduced."""
-    for path in paths:
-        reason = read_failure(path)
-        if reason is None:
-            yield read_dataset(path)
-        else:
-            warn(f"{path.stem} is left out: {reason}", stacklevel=2)
+def read_failures(paths: Sequence[Path], on_error: str) -> dict[Path, str]:
+    """Why observations could not be reduced, by file.
+
+    Raises
+    ------
+    InputError
+        Listing all of them, if there are any and ``on_error`` is ``stop``.
+    """
+    failures = {path: why for path in paths if (why := read_failure(path)) is not None}
+    if failures and on_error == "stop":
+        listed = "".join(f"\n  {path.parent.name}/{path.stem}: {why}" for path, why in failures.items())
+        raise InputError(
+            f"{len(failures)} of {len(paths)} observations could not be reduced; repair them, leave them out in `select`, "
+            f"or set `on_error: skip` to go on without them:{listed}"
+        )
+    return failures
 
 
-def read_fit_datasets(paths: Sequence[Path], energy: Mapping[str, Any]) -> list[Dataset]:
+def read_reduced(paths: Sequence[Path], on_error: str) -> Iterator[Dataset]:
+    """Reduced observations, one at a time, without those that could not be reduced."""
+    failures = read_failures(paths, on_error)
+    for path, why in failures.items():
+        warn(f"{path.stem} is left out: {why}", stacklevel=2)
+    yield from (read_dataset(path) for path in paths if path not in failures)
+
+
+def read_fit_datasets(
+    paths: Sequence[Path], energy: Mapping[str, Any], on_error: str = "skip"
+) -> list[Dataset]:
     """Stacks and reduced observations, each limited to the energy range that the fit asks of its reduction."""
     stacks = [read_map_dataset(path, path.parent.name) for path in paths if path.suffix == ".fits"]
-    runs = read_reduced([path for path in paths if path.suffix != ".fits"])
+    runs = read_reduced([path for path in paths if path.suffix != ".fits"], on_error)
     return [limit_energy(dataset, energy.get(_reduction(dataset))) for dataset in [*stacks, *runs]]
 
 

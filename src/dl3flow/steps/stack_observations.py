@@ -13,8 +13,9 @@ from dl3flow.steps.reading import read_reduced
 def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
-    """Stack all observations that could be reduced."""
+    """Stack all observations; with the setting ``on_error=skip`` without those that could not be reduced."""
     recipe, bound = RECIPES.bind(options["recipe"], "recipe")
     geometries = recipe.companions["geometry"](**bound)
-    stacked = stack(read_reduced(inputs["datasets"]), options["name"], *geometries)
+    datasets = read_reduced(inputs["datasets"], options["on_error"])
+    stacked = stack(datasets, options["name"], *geometries)
     write_map_dataset(outputs["dataset"], stacked, provenance)
