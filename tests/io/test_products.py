@@ -329,6 +329,15 @@ def _retext(old, new):
     return spoil
 
 
+def _recard(old, new):
+    def spoil(path):
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+
+    return spoil
+
+
 BAD_TABLES = {
     "missing": ("ecsv", lambda path: path.unlink(), "no such file"),
     "empty": ("ecsv", lambda path: path.write_text(""), "empty"),
@@ -344,6 +353,12 @@ BAD_TABLES = {
     "sed type": ("ecsv", _retext("SED_TYPE: likelihood", "SED_TYPE: dnde"), "'dnde' is not supported"),
     "no column": ("ecsv", _retext("ref_dnde", "ref_dn"), "'ref_dnde' is missing: did you mean 'ref_e2dnde'"),
     "unit": ("ecsv", _retext("name: e_min, unit: TeV", "name: e_min, unit: m"), "'e_min' has the unit 'm'"),
+    "unknown unit": (
+        "ecsv",
+        _retext("name: e_min, unit: TeV", "name: e_min, unit: TeVV"),
+        "unknown unit 'TeVV'",
+    ),
+    "fits card": ("fits", _recard(b"TUNIT4  = '", b"TUNIT4  = \xff"), "damaged header"),
     "fits missing": ("fits", lambda path: path.unlink(), "no such file"),
     "fits cut": (
         "fits",
@@ -380,6 +395,20 @@ def test_light_curve_is_not_taken_for_flux_points(tmp_path, provenance):
     write_table(tmp_path / "b.ecsv", _points(), provenance)
     with pytest.raises(InputError, match="looks like flux points"):
         read_light_curve(tmp_path / "b.ecsv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("TIMESYS: tt", "TIMESYS: utc", "not days of TT"),
+        ("MJDREFI: 0", "MJDREFI: zero", "must be numbers, found 'zero'"),
+    ],
+)
+def test_times_of_another_kind(tmp_path, provenance, old, new, words):
+    write_table(tmp_path / "a.ecsv", _curve(), provenance)
+    _retext(old, new)(tmp_path / "a.ecsv")
+    with pytest.raises(InputError, match=words):
+        read_light_curve(tmp_path / "a.ecsv")
 
 
 def test_observation_table_round_trip(tmp_path, provenance):

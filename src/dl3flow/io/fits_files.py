@@ -21,6 +21,19 @@ _MAX_EXPANDED = 256 * 2**20
 _MAX_FILE = 16 * 2**30
 _CHUNK = 2**20
 _BLOCK = 2880
+# What astropy raises where a header or the data beneath it make no sense.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    MemoryError,
+    OverflowError,
+    UnboundLocalError,
+    fits.VerifyError,
+)
 
 
 @contextmanager
@@ -58,11 +71,12 @@ def open_fits(path: Path, name: str = "") -> Iterator[fits.HDUList]:
             warnings.simplefilter("ignore", AstropyWarning)
             try:
                 hdus = fits.open(stream, memmap=False, lazy_load_hdus=False)
-            except (OSError, ValueError, TypeError, IndexError, MemoryError, fits.VerifyError) as error:
+            except _DAMAGE as error:
                 raise InputError(
                     f"{name}: the FITS headers cannot be read ({_one_line(error)}): get the file again"
                 ) from None
             with hdus:
+                _check_headers(hdus, name)
                 _check_sizes(hdus, size, name)
                 yield hdus
 
@@ -136,6 +150,24 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
+def _check_headers(hdus: fits.HDUList, name: str) -> None:
+    """Look at every header card and column once, so that none fails later where nobody expects it."""
+    for number, hdu in enumerate(hdus):
+        if not hasattr(hdu, "fileinfo"):
+            raise InputError(f"{name}: HDU {number} has a damaged header: get the file again")
+        try:
+            for card in hdu.header.cards:
+                _ = card.value
+            label, _ = hdu.name, hdu.size // 1
+            names = hdu.columns.dtype.names if isinstance(hdu, fits.BinTableHDU) else ()
+        except _DAMAGE as error:
+            raise InputError(
+                f"{name}: HDU {number} has a damaged header ({_one_line(error)}): get the file again"
+            ) from None
+        if not isinstance(label, str) or not all(isinstance(column, str) for column in names or ()):
+            raise InputError(f"{name}: HDU {number} has a name or column that is no text: get the file again")
+
+
 def _check_sizes(hdus: fits.HDUList, size: int, name: str) -> None:
     end = 0
     for number, hdu in enumerate(hdus):
@@ -171,8 +203,27 @@ def find_table(hdus: fits.HDUList, hdu_name: str, name: str) -> fits.BinTableHDU
         )
     if not isinstance(hdu, fits.BinTableHDU):
         raise InputError(f"{name}: HDU '{hdu_name}' is not a binary table")
-    verify_sums(hdu, name)
+    settle(hdu, name)
     return hdu
+
+
+def settle(hdu: Any, name: str) -> None:
+    """Verify the check sums of a table, then its description, before either is believed.
+
+    Raises
+    ------
+    InputError
+        If one is wrong.
+    """
+    verify_sums(hdu, name)
+    try:
+        described = all(column.name and column.format for column in hdu.columns) and hdu.header["NAXIS2"] >= 0
+    except Exception:  # as in `open_fits`
+        described = False
+    if not described:
+        raise InputError(
+            f"{name}: HDU '{hdu.name}': the description of its columns is damaged: get the file again"
+        )
 
 
 def verify_sums(hdu: Any, name: str) -> None:
@@ -189,9 +240,9 @@ def verify_sums(hdu: Any, name: str) -> None:
                 raise InputError(
                     f"{name}: HDU '{hdu.name}': its {keyword} does not match its content: get the file again"
                 )
-    except (ValueError, TypeError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # as in `open_fits`
         raise InputError(
             f"{name}: HDU '{hdu.name}': its check sum cannot be verified ({_one_line(error)})"
         ) from None
@@ -210,7 +261,7 @@ def raw_column(hdu: fits.BinTableHDU, column: str, where: str) -> np.ndarray:
         raise InputError(f"{where}: the column '{column}' is missing {choices(column, by_upper)}")
     try:
         values = np.asarray(hdu.data[by_upper[column.upper()]])
-    except (ValueError, TypeError, OSError, IndexError, MemoryError) as error:
+    except _DAMAGE as error:
         raise InputError(f"{where}: the column '{column}' cannot be read ({_one_line(error)})") from None
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
@@ -230,6 +281,21 @@ def number_column(hdu: fits.BinTableHDU, column: str, where: str) -> np.ndarray:
     return values
 
 
+def header_value(header: fits.Header, key: str, default: Any, where: str) -> Any:
+    """Value of a keyword, the default where it is missing or has no value.
+
+    Raises
+    ------
+    InputError
+        If the card cannot be parsed.
+    """
+    try:
+        value = header.get(key)
+    except (fits.VerifyError, ValueError):
+        raise InputError(f"{where}: the keyword {key} cannot be read: correct the header") from None
+    return default if value is None or isinstance(value, fits.card.Undefined) else value
+
+
 def number_key(header: fits.Header, key: str, where: str, default: float | None = None) -> float:
     """Finite number of a header keyword.
 
@@ -238,9 +304,38 @@ def number_key(header: fits.Header, key: str, where: str, default: float | None 
     InputError
         If it is missing (without a default), text or not finite.
     """
-    value = header.get(key, default)
-    if value is None or isinstance(value, fits.card.Undefined):
+    value = header_value(header, key, default, where)
+    if value is None:
         raise InputError(f"{where}: the keyword {key} is missing")
-    if isinstance(value, bool | str) or not np.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
         raise InputError(f"{where}: the keyword {key} must be a number, found {value!r}")
     return float(value)
+
+
+def text_key(header: fits.Header, key: str, default: str, where: str) -> str:
+    """Keyword as text without surrounding blanks.
+
+    Raises
+    ------
+    InputError
+        If the card cannot be parsed.
+    """
+    return str(header_value(header, key, default, where)).strip()
+
+
+def reference_mjd(header: fits.Header, where: str) -> tuple[float, float]:
+    """Whole and fractional part of a time reference; MJDREFF may be text, as in some files, or missing.
+
+    Raises
+    ------
+    InputError
+        If MJDREFI is missing, or one of the two is no number.
+    """
+    whole, fraction = number_key(header, "MJDREFI", where), header_value(header, "MJDREFF", 0.0, where)
+    try:
+        number = float(fraction)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise InputError(f"{where}: the keyword MJDREFF must be a number, found {fraction!r}")
+    return whole, number

@@ -290,10 +290,7 @@ def _read_points(path: Path, *, is_curve: bool) -> tuple[QTable, dict[str, Any]]
         )
     rows = {name: _flat(table[name], name, len(table), path) for name in table.colnames}
     for name in _TIMES if is_curve else ():
-        if str(facts.get("TIMESYS", "tt")).lower() != "tt" or str(facts.get("TIMEUNIT", "d")) != "d":
-            raise InputError(f"{path}: its times are not days of TT (TIMESYS, TIMEUNIT): convert them")
-        reference = float(facts.get("MJDREFI", 0)) + float(facts.get("MJDREFF", 0))
-        rows[name] = (np.asarray(u.Quantity(rows[name]).value) + reference) * u.d
+        rows[name] = (np.asarray(u.Quantity(rows[name]).value) + _reference_day(facts, path)) * u.d
     for name, unit in _NEEDED.items():
         if name not in rows:
             raise InputError(f"{path}: the column '{name}' is missing: {choices(name, rows)}")
@@ -305,6 +302,17 @@ def _read_points(path: Path, *, is_curve: bool) -> tuple[QTable, dict[str, Any]]
     return QTable(rows), own
 
 
+def _reference_day(facts: Mapping[str, Any], path: Path) -> float:
+    if str(facts.get("TIMESYS", "tt")).lower() != "tt" or str(facts.get("TIMEUNIT", "d")) != "d":
+        raise InputError(f"{path}: its times are not days of TT (TIMESYS, TIMEUNIT): convert them")
+    try:
+        return float(facts.get("MJDREFI", 0)) + float(facts.get("MJDREFF", 0))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{path}: MJDREFI and MJDREFF must be numbers, found {facts.get('MJDREFI')!r}: {_REMEDY}"
+        ) from None
+
+
 def _flat(column: Any, name: str, n_rows: int, path: Path) -> Any:
     """Values of a column without the field's axes of length one; dimensionless ones as plain numbers."""
     data = np.asarray(column)
@@ -314,6 +322,8 @@ def _flat(column: Any, name: str, n_rows: int, path: Path) -> Any:
         )
     data = data.reshape(n_rows)
     unit = column.unit
+    if isinstance(unit, u.UnrecognizedUnit):
+        raise InputError(f"{path}: the column '{name}' has the unknown unit '{unit}': correct it")
     return data if unit is None or unit == u.dimensionless_unscaled else data * u.Unit(unit)
 
 

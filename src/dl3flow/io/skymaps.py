@@ -155,7 +155,7 @@ def read_sky_map(path: Path) -> SkyMap:
     """
     with open_fits(path) as hdus:
         _check_complete(hdus, path)
-        names = [hdu.name or "PRIMARY" for hdu in hdus if hdu.is_image and hdu.shape]
+        names = [hdu.name or "PRIMARY" for hdu in hdus if hdu.is_image and getattr(hdu, "shape", ())]
         if not names:
             raise InputError(f"{path}: holds no image HDU, so no sky map: name another file")
         maps = {name.lower(): _read_map(hdus, name, path, None) for name in names}
@@ -317,7 +317,7 @@ def _find(hdus: fits.HDUList, name: str, path: Path) -> Any:
 def _read_map(hdus: fits.HDUList, name: str, path: Path, expected: tuple[str, ...] | None) -> Map:
     where = f"{path}: HDU {name}"
     hdu = _find(hdus, name, path)
-    if not hdu.is_image or not hdu.shape or len(hdu.shape) < 2:
+    if not hdu.is_image or len(getattr(hdu, "shape", ())) < 2:
         raise InputError(
             f"{where}: is not an image of the sky (a spectrum's file cannot be read as a map): name a map's file"
         )
@@ -337,7 +337,7 @@ def _read_map(hdus: fits.HDUList, name: str, path: Path, expected: tuple[str, ..
         ) from None
     try:
         data = np.array(hdu.data, dtype=float)
-    except (OSError, ValueError, TypeError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, KeyError, IndexError, MemoryError) as error:
         raise InputError(f"{where}: the image cannot be read ({error}): get the file again") from None
     if data.shape != (*(axis.n_bins for axis in axes), *geom.shape):
         raise InputError(
@@ -373,9 +373,10 @@ def _read_axes(table: Any, shape: tuple[int, ...], where: str) -> tuple[Axis, ..
     if not isinstance(table, fits.BinTableHDU):
         raise InputError(f"{where}: is not a table of bands: make the file again")
     sizes = shape[:-2][::-1]
-    if len(table.data) != int(np.prod(sizes)):
+    n_rows = int(number_key(table.header, "NAXIS2", where))
+    if n_rows != int(np.prod(sizes)):
         raise InputError(
-            f"{where}: has {len(table.data)} rows for {int(np.prod(sizes))} bands of the image: make it again"
+            f"{where}: has {n_rows} rows for {int(np.prod(sizes))} bands of the image: make it again"
         )
     axes, stride = [], 1
     for n, size in enumerate(sizes, start=1):
