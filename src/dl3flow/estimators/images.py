@@ -5,7 +5,6 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-from scipy.signal import fftconvolve
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
@@ -41,6 +40,8 @@ def summed_image(datasets: Sequence[Dataset], cubes: Sequence[np.ndarray], geom:
 
 def correlated(image: np.ndarray, radius: u.Quantity, binsz: float) -> np.ndarray:
     """Sum of an image over the pixels whose centre lies within ``radius`` of each pixel's; shape (n_lat, n_lon)."""
+    from scipy.signal import fftconvolve  # slow to import, and not needed where plug-ins are only checked
+
     reach = radius.to_value(u.deg) / binsz
     half = int(np.floor(reach + 1e-9))
     y, x = np.mgrid[-half : half + 1, -half : half + 1]

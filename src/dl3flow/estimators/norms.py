@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import astropy.units as u
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtr
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FitResult
@@ -130,5 +130,5 @@ def point_meta(source: str, n_sigma: float, n_sigma_ul: float) -> dict[str, obje
         "sed_type": "likelihood",
         "n_sigma": n_sigma,
         "n_sigma_ul": n_sigma_ul,
-        "ul_conf": round(float(chi2.cdf(n_sigma_ul**2, 1)), 6),
+        "ul_conf": round(float(chdtr(1, n_sigma_ul**2)), 6),
     }

@@ -6,7 +6,6 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from scipy.signal import fftconvolve
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.fit.binding import bind, for_dataset
@@ -56,6 +55,8 @@ def best_position(
 
 def _score(dataset: Dataset, others: Models, source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Slope and information of the likelihood in the source's strength, for every position; (n_lat, n_lon) each."""
+    from scipy.signal import fftconvolve  # slow to import, and not needed where plug-ins are only checked
+
     signal, background = predict_counts(dataset, others)
     mu = signal + background
     good = dataset.mask & (mu > 0)
