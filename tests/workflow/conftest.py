@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class Project:
         return {name: path.read_bytes() for name, path in named.items() if not name.startswith("logs/")}
 
 
-def make_project(root: Path) -> Project:
+def copy_project(root: Path) -> Project:
     """Copy the workflow and the library, with a small analysis of simulated data."""
     for name in ("workflow", "profiles", "src", "config/models"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -132,9 +132,15 @@ def make_project(root: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    """Make a project in a new folder of that name."""
+    return lambda name: copy_project(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
+def finished(make_project: Callable[[str], Project]) -> Project:
     """A project whose analysis has run to its end."""
-    project = make_project(tmp_path_factory.mktemp("finished"))
+    project = make_project("finished")
     done = project.run()
     assert done.returncode == 0, done.stdout
     return project

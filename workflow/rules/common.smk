@@ -4,6 +4,9 @@
 nothing. No input is ``ancient``: the engine does not examine a job below an ancient input whose maker has to run.
 """
 
+import fcntl
+import os
+
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -23,6 +26,19 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 results = plan.results
+run_lock = []
+
+
+def lock_folder():
+    """Refuse a second run in this folder.
+
+    The profiles switch off the engine's own lock, which outlives a killed run: this one ends with the process.
+    """
+    run_lock.append(os.open(".snakemake/dl3flow.lock", os.O_RDWR | os.O_CREAT))
+    try:
+        fcntl.flock(run_lock[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError("another run is at work in this folder: wait for its end, or stop it") from None
 
 
 def reduction_of(wildcards):
