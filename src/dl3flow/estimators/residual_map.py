@@ -7,7 +7,6 @@ import numpy as np
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FitResult, SkyMap
-from dl3flow.errors import InputError
 from dl3flow.estimators.images import map_meta, significance_maps
 from dl3flow.estimators.registry import MAPS
 from dl3flow.fit.npred import predict_counts
@@ -16,7 +15,7 @@ from dl3flow.geometry.axis import PositiveAngle
 
 @MAPS.register()
 def residual_map(
-    datasets: Sequence[Dataset], result: FitResult | None, *, correlation_radius: PositiveAngle = 0.1 * u.deg
+    datasets: Sequence[Dataset], result: FitResult, *, correlation_radius: PositiveAngle = 0.1 * u.deg
 ) -> SkyMap:
     """Counts less the prediction of a fit within ``correlation_radius`` of each pixel, summed over energy.
 
@@ -24,14 +23,7 @@ def residual_map(
     -------
     sky : SkyMap
         counts, npred, excess, sqrt_ts.
-
-    Raises
-    ------
-    InputError
-        If there is no fit.
     """
-    if result is None:
-        raise InputError("estimator residual_map: it needs a fit: give `fit` instead of `reduction`")
     expected = [np.add(*predict_counts(d, result.models)) for d in datasets]
     return SkyMap(
         significance_maps(datasets, expected, correlation_radius, "npred"),
