@@ -11,6 +11,7 @@ from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult
 from dl3flow.fit.npred import source_position
 from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.kernels.convolve import convolve_same
 from dl3flow.kernels.statistics import cash_ts
 
 
@@ -40,14 +41,11 @@ def summed_image(datasets: Sequence[Dataset], cubes: Sequence[np.ndarray], geom:
 
 def correlated(image: np.ndarray, radius: u.Quantity, binsz: float) -> np.ndarray:
     """Sum of an image over the pixels whose centre lies within ``radius`` of each pixel's; shape (n_lat, n_lon)."""
-    from scipy.signal import fftconvolve  # slow to import, and not needed where plug-ins are only checked
-
     reach = radius.to_value(u.deg) / binsz
     half = int(np.floor(reach + 1e-9))
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
     kernel = (np.hypot(x, y) <= reach + 1e-9).astype(float)
-    full = fftconvolve(image, kernel, mode="full")
-    return np.asarray(full[half : half + image.shape[0], half : half + image.shape[1]])
+    return convolve_same(image, kernel)
 
 
 def significance_maps(

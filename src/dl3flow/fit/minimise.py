@@ -28,6 +28,8 @@ from dl3flow.models.spatial import oversampling
 _MAX_ROUNDS = 5
 # a better place must promise this gain in stat before a fit is begun again from there
 _SCORE_GAIN = 1.0
+# less is rounding and the minimiser's tolerance
+_GAIN = 1e-3
 _STEP = 0.1
 _POSITION_STEP = 0.02 * u.deg
 
@@ -76,16 +78,41 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
     models, warnings = _checked(datasets, models)
     models = _searched(datasets, models)
     best = _converged(datasets, models)
-    for restart in (_searched, _grown):
+    for restart in (_searched, _grown, _mirrored):
         for _ in range(_MAX_ROUNDS):
             other_start = restart(datasets, best.models)
             if other_start is best.models:
                 break
             other = _converged(datasets, other_start)
-            if other.stat > best.stat - 1e-3:
+            if other.stat > best.stat - _GAIN:
                 break
             best = other
-    return _result(datasets, best, warnings)
+    return _result(datasets, _with_errors(best), warnings)
+
+
+def _mirrored(datasets: Sequence[Dataset], models: Models) -> Models:
+    """Models with a position mirrored at its pixel's centre where that is better; the same object if none is.
+
+    A point is shared bilinearly among pixels, so the likelihood has a kink at every pixel centre, with a minimum on
+    either side of it when the source lies there.
+    """
+    likelihood = build_likelihood(datasets, models)
+    at = likelihood.stat(likelihood.start)
+    geom = datasets[0].geom
+    for source in models.sources:
+        names = [f"{source.name}.{n}" for n in ("lon_0", "lat_0")]
+        if not set(names) <= set(likelihood.names):
+            continue
+        x, y = (float(v) for v in geom.pixel(source_position(source)))
+        for mx, my in ((2 * round(x) - x, y), (x, 2 * round(y) - y)):
+            lon, lat = geom.wcs.all_pix2world(mx, my, 0)
+            changed = _moved(source, SkyCoord(lon * u.deg, lat * u.deg, frame=geom.frame))
+            trial = likelihood.start.copy()
+            for name in names:
+                trial[likelihood.names.index(name)] = changed[name].value
+            if likelihood.stat(trial) < at - _GAIN:
+                return models.with_parameters(changed)
+    return models
 
 
 def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
@@ -240,21 +267,40 @@ def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
         name=likelihood.names,
         grad=lambda x: likelihood.gradient(x * scale) * scale,
     )
-    minuit.errordef, minuit.tol, minuit.strategy = 1.0, 0.1, 1
+    # strategy 0: errors are computed once, at the end, and not after every search
+    minuit.errordef, minuit.tol, minuit.strategy = 1.0, 0.1, 0
     for name, p, s in zip(likelihood.names, free, scale, strict=True):
         low, high = _limits(name, p)
         minuit.limits[name] = (None if np.isnan(low) else low / s, None if np.isnan(high) else high / s)
         minuit.errors[name] = _STEP
+    found = _Minimum(minuit, likelihood, models, offset, scale)
     if len(free):
         minuit.migrad(ncall=5000)
         if not minuit.valid:
+            minuit.strategy = 1
             minuit.migrad(ncall=5000)
+    return _updated(found)
+
+
+def _with_errors(found: _Minimum) -> _Minimum:
+    """The same minimum with HESSE errors; the search goes on where they show that it had not arrived."""
+    minuit = found.minuit
+    if found.likelihood.names:
+        minuit.strategy = 1
         minuit.hesse()
+        if minuit.fmin.edm > minuit.fmin.edm_goal:
+            minuit.migrad(ncall=5000)
+            minuit.hesse()
+    return _updated(found)
+
+
+def _updated(found: _Minimum) -> _Minimum:
+    minuit, names, parameters = found.minuit, found.likelihood.names, found.models.parameters()
     changed = {
         name: replace(parameters[name], value=float(v * s), error=float(e * s))
-        for name, v, e, s in zip(likelihood.names, minuit.values, minuit.errors, scale, strict=True)
+        for name, v, e, s in zip(names, minuit.values, minuit.errors, found.scale, strict=True)
     }
-    return _Minimum(minuit, likelihood, _with_links(models, changed), offset, scale)
+    return replace(found, models=_with_links(found.models, changed))
 
 
 def _with_links(models: Models, changed: dict[str, Parameter]) -> Models:

@@ -11,6 +11,7 @@ so that the result depends on the parameters alone and never on the path of a fi
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import astropy.units as u
 import numpy as np
@@ -23,7 +24,7 @@ from dl3flow.irf.edisp import kernels_from_density
 from dl3flow.kernels.convolve import build_convolution, convolve, correlate, psf_kernels
 from dl3flow.kernels.integrate import gauss_legendre_bins
 from dl3flow.models.source import BackgroundModel, Models, Source
-from dl3flow.models.spatial import oversampling, pixel_fractions
+from dl3flow.models.spatial import PixelGrid, oversampling, pixel_fractions
 from dl3flow.units import ENERGY, EXPOSURE
 
 # relative step of the central differences that give a template's derivatives
@@ -128,6 +129,10 @@ def build_signal(
     points, weights = gauss_legendre_bins(dataset.energy_true.edges.to_value(ENERGY))
     spectrum_gradient = spectral.plugin.companions.get("gradient")
 
+    @lru_cache(maxsize=8)
+    def grid_at(j: int, i: int, half: int) -> PixelGrid:
+        return PixelGrid.create(geom.part((j - half, j + half + 1), (i - half, i + half + 1)), factor, frame)
+
     def flux(x: np.ndarray) -> np.ndarray:
         return np.asarray((weights * spectral.plugin.function(points, *spectral.values(x))).sum(axis=1))
 
@@ -145,8 +150,7 @@ def build_signal(
         values = spatial.values(x)
         radius = np.degrees(spatial.plugin.companions["radius"](*values)) / geom.binsz
         half = int(np.ceil(radius)) + _MARGIN
-        at = SkyCoord(values[0] * u.rad, values[1] * u.rad, frame=frame)
-        px, py = geom.pixel(at)
+        px, py = geom.pixel_at(values[0], values[1], frame)
         if not (np.isfinite(px) and np.isfinite(py)):
             return None
         j, i = int(np.round(py)), int(np.round(px))
@@ -155,16 +159,16 @@ def build_signal(
         columns = slice(max(i - reach, 0), min(i + reach + 1, geom.shape[1]))
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return None
-        window = geom.part((j - half, j + half + 1), (i - half, i + half + 1))
+        grid = grid_at(j, i, half)
         inner = (
             slice(rows.start - (j - reach), rows.stop - (j - reach)),
             slice(columns.start - (i - reach), columns.stop - (i - reach)),
         )
-        template = pixel_fractions(spatial.plugin, values, window, factor, frame)
+        template = pixel_fractions(spatial.plugin, values, grid)
         length, transformed = transforms(2 * half + 1)
         full = convolve(template, length, transformed, 2 * reach + 1)
         seen = full[:, *inner] * response.exposure[:, rows, columns]
-        return _Shape(values, window, rows, columns, inner, length, transformed, seen)
+        return _Shape(values, grid, rows, columns, inner, length, transformed, seen)
 
     def template_gradient(at: "_Shape") -> np.ndarray:
         resolution = spatial.plugin.companions.get("resolution")
@@ -173,7 +177,7 @@ def build_signal(
             np.arange(len(at.values)) < 2, _STEP * scale, _STEP * np.maximum(np.abs(at.values), 0.1 * scale)
         )
         return _differences(
-            lambda v: pixel_fractions(spatial.plugin, v, at.window, factor, frame),
+            lambda v: pixel_fractions(spatial.plugin, v, at.grid),
             at.values,
             steps,
             spatial.is_free,
@@ -197,12 +201,12 @@ def build_signal(
                 by_flux = np.einsum("txy,txy->t", at.seen, back)
                 spectral.pull(flux_gradient(x) @ by_flux, gradient)
             if spatial.is_free.any():
-                reach = at.window.shape[0] + 2 * kernel_half
+                reach = at.grid.geom.shape[0] + 2 * kernel_half
                 padded = np.zeros((n_true, reach, reach))
                 padded[:, *at.inner] = (
                     back * response.exposure[:, at.rows, at.columns] * in_bin[:, None, None]
                 )
-                by_template = correlate(padded, at.length, at.transforms, at.window.shape[0])
+                by_template = correlate(padded, at.length, at.transforms, at.grid.geom.shape[0])
                 spatial.pull(np.einsum("qyx,yx->q", template_gradient(at), by_template), gradient)
 
         return Signal(at.rows, at.columns, counts, pull)
@@ -215,7 +219,7 @@ class _Shape:
     """A source's template seen through point spread and exposure, in a window of the dataset."""
 
     values: np.ndarray
-    window: SkyGeometry
+    grid: PixelGrid
     rows: slice
     columns: slice
     inner: tuple[slice, slice]

@@ -10,6 +10,7 @@ from astropy.coordinates import SkyCoord
 from dl3flow.data.dataset import Dataset
 from dl3flow.fit.binding import bind, for_dataset
 from dl3flow.fit.npred import frame_of, predict_counts, response_at, source_position
+from dl3flow.kernels.convolve import convolve_same
 from dl3flow.kernels.integrate import gauss_legendre_bins
 from dl3flow.models.source import Models, Source
 from dl3flow.units import ENERGY
@@ -55,8 +56,6 @@ def best_position(
 
 def _score(dataset: Dataset, others: Models, source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Slope and information of the likelihood in the source's strength, for every position; (n_lat, n_lon) each."""
-    from scipy.signal import fftconvolve  # slow to import, and not needed where plug-ins are only checked
-
     signal, background = predict_counts(dataset, others)
     mu = signal + background
     good = dataset.mask & (mu > 0)
@@ -73,14 +72,9 @@ def _score(dataset: Dataset, others: Models, source: Source) -> tuple[np.ndarray
     inverse = np.where(good, 1 / safe, 0.0)
     for kernel, residual, weight in zip(kernels, excess, inverse, strict=True):
         # kernels are symmetric: convolution is correlation
-        slope += fftconvolve(residual, kernel, mode="full")[_same(shape, residual.shape)]
-        information += fftconvolve(weight, kernel**2, mode="full")[_same(shape, residual.shape)]
+        slope += convolve_same(residual, kernel)
+        information += convolve_same(weight, kernel**2)
     return slope, np.maximum(information, 0.0)
-
-
-def _same(kernel: tuple[int, ...], image: tuple[int, ...]) -> tuple[slice, slice]:
-    half = [k // 2 for k in kernel]
-    return slice(half[0], half[0] + image[0]), slice(half[1], half[1] + image[1])
 
 
 def _allowed(grid: SkyCoord, source: Source) -> np.ndarray:

@@ -168,6 +168,13 @@ class SkyGeometry:
         x, y = self.wcs.all_world2pix(at.lon.deg, at.lat.deg, 0)
         return x, y
 
+    def pixel_at(self, lon: float, lat: float, frame: str) -> tuple[float, float]:
+        """Zero-based pixel (x, y) of one direction in rad of ``frame``; NaN off the projection."""
+        if frame != self.frame:
+            lon, lat = self.position(SkyCoord(lon * u.rad, lat * u.rad, frame=frame))
+        x, y = self.wcs.all_world2pix(math.degrees(lon), math.degrees(lat), 0)
+        return float(x), float(y)
+
     def index(self, where: SkyCoord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pixel (j, i) of each direction, by rounding, and whether it lies on the map."""
         x, y = self.pixel(where)

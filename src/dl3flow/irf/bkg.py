@@ -10,7 +10,8 @@ from dl3flow.geometry.axis import Axis
 from dl3flow.irf.table import IrfTable
 from dl3flow.kernels.integrate import power_law_integral
 
-_LOG_TINY = float(np.log(np.finfo(np.float32).tiny))
+# stands for a rate of zero where logarithms are interpolated: the smallest float32 in GADF's unit, s-1 MeV-1 sr-1
+_LOG_TINY = float(np.log(np.finfo(np.float32).tiny * 1e6))
 
 
 def background_rate(bkg: IrfTable, energy: Axis, fov_lon: np.ndarray, fov_lat: np.ndarray) -> u.Quantity:

@@ -72,6 +72,8 @@ def _half_size(profile: np.ndarray, rad_edges: np.ndarray, binsz: float) -> int:
 def containment_radius(profile: np.ndarray, rad_edges: np.ndarray, fraction: float) -> float:
     """Radius that holds a fraction of a radial profile, to a 20th of a bin; zero for a profile of zeros.
 
+    The profile is linear between the centres of its bins.
+
     Parameters
     ----------
     profile : array, shape (n_rad,)
@@ -88,10 +90,11 @@ def containment_radius(profile: np.ndarray, rad_edges: np.ndarray, fraction: flo
     left = np.clip(np.searchsorted(centers, r, side="right") - 1, 0, len(centers) - 2)
     f = (r - centers[left]) / (centers[left + 1] - centers[left])
     density = np.maximum((1 - f) * profile[left] + f * profile[left + 1], 0.0)
-    held = np.cumsum(density * r * np.diff(fine))
+    rings = density * r * np.diff(fine)
+    held = np.cumsum(rings) - 0.5 * rings
     if held[-1] <= 0:
         return 0.0
-    return float(r[np.argmin(np.abs(held / held[-1] - fraction))])
+    return float(r[np.argmin(np.abs(held / rings.sum() - fraction))])
 
 
 def build_convolution(kernels: np.ndarray) -> Callable[[int], tuple[int, np.ndarray]]:
@@ -122,3 +125,14 @@ def correlate(values: np.ndarray, length: int, transforms: np.ndarray, size: int
     """Adjoint of `convolve`: sum over n of the correlation of values (n, m + k - 1, ...) with the kernels; (m, m)."""
     product = (fft.rfft2(values, s=(length, length)) * transforms.conj()).sum(axis=0)
     return np.asarray(fft.irfft2(product, s=(length, length))[:size, :size])
+
+
+def convolve_same(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolution of an image with a kernel of odd size, zero outside the image; shape of the image."""
+    half = [n // 2 for n in kernel.shape]
+    length = [
+        int(fft.next_fast_len(m + k - 1, real=True)) for m, k in zip(image.shape, kernel.shape, strict=True)
+    ]
+    product = fft.rfft2(image, s=length) * fft.rfft2(kernel, s=length)
+    full = fft.irfft2(product, s=length)
+    return np.asarray(full[half[0] : half[0] + image.shape[0], half[1] : half[1] + image.shape[1]])

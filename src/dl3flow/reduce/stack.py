@@ -122,9 +122,10 @@ class _Sums:
         j = np.clip(np.round(y), 0, dataset.geom.shape[0] - 1).astype(int)
         safe = dataset.mask_safe[:, j, i]
         weight = edisp.exposure.quantity.to_value("m2 s")[:, *there]
-        kept = safe[None] if edisp.is_kernel else safe.any(axis=0)[None, None]
+        any_safe = np.asarray(np.any(safe, axis=0))
+        kept = safe[None] if edisp.is_kernel else any_safe[None, None]
         self.edisp[:, :, *here] += np.where(kept, edisp.edisp.data[:, :, *there], 0.0) * weight[:, None]
-        self.edisp_exposure[:, *here] += weight * safe.any(axis=0)
+        self.edisp_exposure[:, *here] += weight * any_safe
 
     def dataset(self, name: str) -> Dataset:
         first = self.first
