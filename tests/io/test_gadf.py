@@ -529,7 +529,14 @@ def no_end(path):
     path.write_bytes(content[:at] + b"ENX" + content[at + 3 :])
 
 
+def endless_axes(path):
+    content = path.read_bytes()
+    at = content.index(b"NAXIS   =", content.index(b"XTENSION"))
+    path.write_bytes(content[: at + 10] + b"%20d" % 10**12 + content[at + 30 :])
+
+
 FILES = [
+    ("a trillion axes", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), endless_axes(p)), "a FITS header has NAXIS = 1000000000000"),
     ("absent", lambda p: p.unlink(), "there is no such file"),
     ("empty", lambda p: p.write_bytes(b""), "the file is empty"),
     ("half of gzip", lambda p: truncated(p, 0.5), "the gzip file is cut short"),

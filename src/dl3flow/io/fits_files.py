@@ -1,5 +1,7 @@
 """Opening FITS files that others made: only whole, regular, honest ones; errors as sentences."""
 
+import math
+import re
 import stat
 import warnings
 import zlib
@@ -21,8 +23,11 @@ _MAX_EXPANDED = 256 * 2**20
 _MAX_FILE = 16 * 2**30
 _CHUNK = 2**20
 _BLOCK = 2880
+_MOST_AXES = 999
+_COUNTS = re.compile(rb"NAXIS\d{0,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS")
 # What astropy raises where a header or the data beneath it make no sense.
 _DAMAGE = (
+    AssertionError,
     OSError,
     ValueError,
     TypeError,
@@ -65,6 +70,7 @@ def open_fits(path: Path, name: str = "") -> Iterator[fits.HDUList]:
         if not head.startswith(b"SIMPLE  ="):
             raise InputError(f"{name}: not a FITS file ({_looks_like(head)})")
         size = stream.seek(0, 2)
+        _scan_headers(stream, size, name)
         stream.seek(0)
         with warnings.catch_warnings():
             # What astropy only warns of (a file cut short, headers beyond its end) is checked below.
@@ -79,6 +85,55 @@ def open_fits(path: Path, name: str = "") -> Iterator[fits.HDUList]:
                 _check_headers(hdus, name)
                 _check_sizes(hdus, size, name)
                 yield hdus
+
+
+def _scan_headers(stream: BinaryIO, size: int, name: str) -> None:
+    """Refuse headers with counts beyond the FITS standard, over which astropy would loop for ever."""
+    position = 0
+    while position < size:
+        stream.seek(position)
+        block = stream.read(_BLOCK)
+        if position and not block.startswith(b"XTENSION"):
+            return
+        counts: dict[bytes, int] = {}
+        while True:
+            cards = [block[n : n + 80] for n in range(0, len(block), 80)]
+            for card in cards:
+                key = card[:8].rstrip()
+                if _COUNTS.fullmatch(key) and card[8:10] == b"= ":
+                    counts[key] = _whole(card[10:].split(b"/")[0], key, name)
+            position += _BLOCK
+            if any(card[:8] == b"END     " for card in cards):
+                break
+            block = stream.read(_BLOCK)
+            if not block:  # no END: astropy takes the rest for garbage, which `_check_sizes` refuses
+                return
+        axes = counts.get(b"NAXIS", 0)
+        for key in (b"NAXIS", b"TFIELDS"):
+            if not 0 <= counts.get(key, 0) <= _MOST_AXES:
+                raise InputError(
+                    f"{name}: a FITS header has {key.decode()} = {counts[key]}: get the file again"
+                )
+        lengths = [counts.get(b"NAXIS%d" % n, 0) for n in range(1, axes + 1)]
+        values = math.prod(lengths) if lengths else 0
+        n_bytes = (
+            abs(counts.get(b"BITPIX", 8))
+            // 8
+            * counts.get(b"GCOUNT", 1)
+            * (counts.get(b"PCOUNT", 0) + values)
+        )
+        if n_bytes < 0:
+            raise InputError(f"{name}: a FITS header declares data of negative size: get the file again")
+        position += -(-n_bytes // _BLOCK) * _BLOCK
+
+
+def _whole(text: bytes, key: bytes, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(
+            f"{name}: the FITS keyword {key.decode()} must be a whole number, found {text.decode('latin-1').strip()!r}"
+        ) from None
 
 
 def _open_regular(path: Path, name: str) -> BinaryIO:

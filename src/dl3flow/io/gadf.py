@@ -15,7 +15,15 @@ from astropy.time import Time
 from dl3flow.data.events import EventList, Gti
 from dl3flow.data.observation import Observation, ObservationEntry
 from dl3flow.errors import InputError, choices
-from dl3flow.io.fits_files import find_table, number_column, number_key, open_fits
+from dl3flow.io.fits_files import (
+    find_table,
+    header_value,
+    number_column,
+    number_key,
+    open_fits,
+    reference_mjd,
+    text_key,
+)
 from dl3flow.io.gadf_index import read_index, resolve_below, write_hdu_index, write_observation_index
 from dl3flow.io.gadf_irf import read_irf
 from dl3flow.io.gadf_write import write_observation
@@ -87,8 +95,8 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
         gti_hdu, gti_where = table("gti")
         _check_class(gti_hdu.header, "GTI", gti_where)
         gti = _read_gti(gti_hdu, reference, span, gti_where, warnings)
-        meta = _meta(header, entry, span)
-        alignment = _producer_alignment(header)
+        meta = _meta(header, entry, span, where)
+        alignment = _producer_alignment(header, where)
         kinds = [kind for kind in ("aeff", "edisp", "psf", "bkg") if kind in entry.hdus]
         irfs = {kind: read_irf(*table(kind), entry.hdus[kind].kind, warnings) for kind in kinds}
     deadc = number_key(header, "DEADC", where)
@@ -115,33 +123,28 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
 
 
 def _check_class(header: fits.Header, expected: str, where: str) -> None:
-    found = header.get("HDUCLAS1", expected)
-    if str(found).strip().upper() != expected:
+    found = text_key(header, "HDUCLAS1", expected, where)
+    if found.upper() != expected:
         raise InputError(
             f"{where}: HDUCLAS1 is '{found}', not '{expected}' as the HDU index says: correct the index"
         )
 
 
-def _producer_alignment(header: fits.Header) -> str | None:
+def _producer_alignment(header: fits.Header, where: str) -> str | None:
     """Orientation of the background table that a producer is known for, against what its FOVALIGN says.
 
     The 45 off runs of the first H.E.S.S. data release prefer the reversed longitude by 69 in log-likelihood.
     """
-    creator, version = str(header.get("CREATOR", "")).strip(), str(header.get("HDUVERS", "")).strip()
-    return "REVERSE_LON_RADEC" if (creator, version) == ("SASH FITS::EventListWriter", "0.2") else None
+    known = (text_key(header, "CREATOR", "", where), text_key(header, "HDUVERS", "", where))
+    return "REVERSE_LON_RADEC" if known == ("SASH FITS::EventListWriter", "0.2") else None
 
 
 def _time_reference(header: fits.Header, where: str) -> Time:
-    whole = number_key(header, "MJDREFI", where)
-    fraction = header.get("MJDREFF", 0.0)
-    try:
-        fraction = float(fraction)
-    except (TypeError, ValueError):
-        raise InputError(f"{where}: the keyword MJDREFF must be a number, found {fraction!r}") from None
-    scale = str(header.get("TIMESYS", "tt")).strip().lower()
+    whole, fraction = reference_mjd(header, where)
+    scale = text_key(header, "TIMESYS", "tt", where).lower()
     if scale not in _TIME_SCALES:
         raise InputError(f"{where}: TIMESYS '{scale}' is no time scale {choices(scale, _TIME_SCALES)}")
-    unit = str(header.get("TIMEUNIT", "s")).strip()
+    unit = text_key(header, "TIMEUNIT", "s", where)
     if unit != "s":
         raise InputError(f"{where}: TIMEUNIT must be 's', found '{unit}': convert the times to seconds")
     return Time(whole, fraction, format="mjd", scale=scale)
@@ -151,7 +154,7 @@ def _observation_span(
     header: fits.Header, reference: Time, entry: ObservationEntry, where: str
 ) -> tuple[float, float]:
     """TSTART and TSTOP, s, after the identity of the observation is confirmed."""
-    obs_id = header.get("OBS_ID", entry.obs_id)
+    obs_id = header_value(header, "OBS_ID", entry.obs_id, where)
     try:
         same = int(obs_id) == entry.obs_id
     except (TypeError, ValueError):
@@ -345,7 +348,9 @@ def _check_livetime(header: fits.Header, gti: Gti, deadc: float, where: str, war
         )
 
 
-def _meta(header: fits.Header, entry: ObservationEntry, span: tuple[float, float]) -> Mapping[str, Any]:
+def _meta(
+    header: fits.Header, entry: ObservationEntry, span: tuple[float, float], where: str
+) -> Mapping[str, Any]:
     texts = {
         "telescope": "TELESCOP",
         "instrument": "INSTRUME",
@@ -356,11 +361,11 @@ def _meta(header: fits.Header, entry: ObservationEntry, span: tuple[float, float
     }
     location = {}
     for name, key in (("geolon", "GEOLON"), ("geolat", "GEOLAT"), ("altitude", "ALTITUDE")):
-        value = header.get(key)
+        value = header_value(header, key, None, where)
         if isinstance(value, int | float) and not isinstance(value, bool):
             location[name] = float(value)
     return {
-        **{name: str(header.get(key, "")).strip() for name, key in texts.items()},
+        **{name: text_key(header, key, "", where) for name, key in texts.items()},
         "target": entry.target,
         "tstart": span[0],
         "tstop": span[1],

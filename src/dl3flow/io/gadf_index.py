@@ -8,7 +8,15 @@ from astropy.io import fits
 
 from dl3flow.data.index import HDU_TYPES, HduEntry, ObservationEntry
 from dl3flow.errors import InputError, choices
-from dl3flow.io.fits_files import number_column, number_key, open_fits, raw_column, verify_sums
+from dl3flow.io.fits_files import (
+    header_value,
+    number_column,
+    open_fits,
+    raw_column,
+    reference_mjd,
+    settle,
+    text_key,
+)
 
 HDU_CLASSES = {
     "events": ("events",),
@@ -72,7 +80,7 @@ def _find(root: Path, stem: str) -> Path:
 def _first_table(hdus: fits.HDUList, path: Path) -> fits.BinTableHDU:
     for hdu in hdus:
         if isinstance(hdu, fits.BinTableHDU):
-            verify_sums(hdu, str(path))
+            settle(hdu, str(path))
             return hdu
     raise InputError(f"{path}: there is no table HDU: write the index again")
 
@@ -142,10 +150,10 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
         header = table.header
         reference = None
         if "MJDREFI" in header:
-            reference = number_key(header, "MJDREFI", where) + _fraction(header, where)
-        timesys = str(header.get("TIMESYS", "tt")).strip().lower()
-        telescope = str(header.get("TELESCOP", "")).strip()
-        location = _location(header)
+            reference = sum(reference_mjd(header, where))
+        timesys = text_key(header, "TIMESYS", "tt", where).lower()
+        telescope = text_key(header, "TELESCOP", "", where)
+        location = _location(header, where)
     entries, seen = [], set()
     for n, obs_id in enumerate(obs_ids):
         row = f"{where}: OBS_ID {obs_id}"
@@ -167,22 +175,15 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
     return entries
 
 
-def _location(header: fits.Header) -> tuple[float, float, float] | None:
+def _location(header: fits.Header, where: str) -> tuple[float, float, float] | None:
     """Place of the observatory, which some files store as text; None where it is not stated."""
     try:
-        return float(header["GEOLON"]), float(header["GEOLAT"]), float(header["ALTITUDE"])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _fraction(header: fits.Header, where: str) -> float:
-    """MJDREFF, which some files store as text or leave out."""
-    try:
-        return float(header.get("MJDREFF", 0.0))
+        lon, lat, altitude = (
+            float(header_value(header, key, None, where)) for key in ("GEOLON", "GEOLAT", "ALTITUDE")
+        )
+        return lon, lat, altitude
     except (TypeError, ValueError):
-        raise InputError(
-            f"{where}: the keyword MJDREFF must be a number, found {header['MJDREFF']!r}"
-        ) from None
+        return None
 
 
 def _floats(hdu: fits.BinTableHDU, column: str, where: str) -> list[float]:

@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from dl3flow.errors import InputError, choices
 from dl3flow.geometry.axis import Axis, Scale
-from dl3flow.io.fits_files import number_column, number_key
+from dl3flow.io.fits_files import number_column, number_key, text_key
 from dl3flow.irf.table import IrfTable
 
 _BKG_UNIT = u.Unit("s-1 MeV-1 sr-1")
@@ -99,7 +99,7 @@ def read_irf(hdu: fits.BinTableHDU, where: str, kind: str, warnings: list[str]) 
     for column, unit in layout.columns.items():
         data[column], units[column] = _read_values(hdu, column, unit, axes, where, warnings)
     meta: dict[str, object] = {
-        "is_pointlike": str(hdu.header.get("HDUCLAS3", "")).strip().upper() == "POINT-LIKE"
+        "is_pointlike": text_key(hdu.header, "HDUCLAS3", "", where).upper() == "POINT-LIKE"
     }
     if kind == "aeff_2d":
         meta |= {
@@ -116,13 +116,13 @@ def read_irf(hdu: fits.BinTableHDU, where: str, kind: str, warnings: list[str]) 
 def _check_class(header: fits.Header, kind: str, layout: IrfLayout, where: str) -> None:
     """Compare HDUCLAS1, 2 and 4, where stated, with the index; older files give only the end of HDUCLAS4 (``3D``)."""
     for key, expected in (("HDUCLAS1", "RESPONSE"), ("HDUCLAS2", layout.hduclas2)):
-        found = str(header.get(key, expected)).strip().upper()
+        found = text_key(header, key, expected, where).upper()
         found = "RPSF" if found == "PSF" else found  # CTA prod5
         if found != expected:
             raise InputError(
                 f"{where}: {key} is '{found}', not '{expected}' as for HDU_CLASS '{kind}': correct the index"
             )
-    found = str(header.get("HDUCLAS4", kind)).strip().lower()
+    found = text_key(header, "HDUCLAS4", kind, where).lower()
     if not kind.endswith(found) or not found:
         raise InputError(
             f"{where}: HDUCLAS4 is '{found.upper()}', but the index says HDU_CLASS '{kind}': correct the index"
@@ -137,7 +137,7 @@ def _threshold(header: fits.Header, key: str, where: str) -> u.Quantity | None:
 
 
 def _alignment(header: fits.Header, where: str) -> str:
-    found = str(header.get("FOVALIGN", "RADEC")).strip().upper()
+    found = text_key(header, "FOVALIGN", "RADEC", where).upper()
     allowed = ("RADEC", "ALTAZ", "REVERSE_LON_RADEC")
     if found not in allowed:
         raise InputError(f"{where}: FOVALIGN '{found}' is unknown {choices(found, allowed)}")
