@@ -74,8 +74,7 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         """Environment in which the copied source tree is the one that is imported."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "src"), "PYTHONWARNINGS": "default"}
+        return {**os.environ, "PYTHONPATH": str(self.root / "src"), "PYTHONWARNINGS": "default"}
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run snakemake to its end."""

@@ -6,6 +6,7 @@ nothing. No input is ``ancient``: the engine does not examine a job below an anc
 
 import fcntl
 import os
+import sys
 
 from snakemake.exceptions import WorkflowError
 
@@ -17,6 +18,9 @@ except ModuleNotFoundError as error:
         f"the Python of this snakemake has no '{error.name}': run `make` once and use `.venv/bin/snakemake`, "
         "or install dl3flow beside snakemake"
     ) from None
+
+# jobs run with the Python of this snakemake, also where its environment is not activated
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
 
 NAME = "[A-Za-z0-9][A-Za-z0-9_.+-]*"
 
