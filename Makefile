@@ -30,8 +30,8 @@ peer: .venv-peer/stamp
 test-peer: .venv-peer/stamp
 	$(PEER)/python -m pytest -n 2 --dist loadgroup -m peer
 
-.venv/stamp: requirements/main.lock pyproject.toml
-.venv-peer/stamp: requirements/peer.lock pyproject.toml
+.venv/stamp: requirements/main.lock
+.venv-peer/stamp: requirements/peer.lock
 
 # The stamp is newer than the lock file: nothing to do. Otherwise the environment is made anew, never patched.
 .venv/stamp .venv-peer/stamp:

@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 # jobs run with the Python of this snakemake, also where its environment is not activated
-os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), *os.get_exec_path()]))
 
 NAME = "[A-Za-z0-9][A-Za-z0-9_.+-]*"
 
