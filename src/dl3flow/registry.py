@@ -49,7 +49,9 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return origin(convert(item, args[0], f"{where}[{n}]") for n, item in enumerate(value))
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+    if hint in (int, str, bool) and (
+        not isinstance(value, hint) or (hint is int and isinstance(value, bool))
+    ):
         raise InputError(f"{where}: expected {_SPOKEN[hint]}, found {value!r}")
     if hint is float:
         raise InputError(f"{where}: expected a number, found {value!r}")
@@ -86,6 +88,7 @@ class Plugin:
     companions: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         return self.function(*args, **kwargs)
 
     @property
@@ -121,7 +124,9 @@ class Plugin:
         """
         for key in options:
             if key not in self.options:
-                raise InputError(f"{where}: unknown option '{key}' of '{self.name}': {choices(str(key), self.options)}")
+                raise InputError(
+                    f"{where}: unknown option '{key}' of '{self.name}': {choices(str(key), self.options)}"
+                )
         bound = {}
         for key, (hint, default) in self.options.items():
             if key in options:
@@ -168,7 +173,9 @@ class Registry:
     def bind(self, entry: Any, where: str) -> tuple[Plugin, dict[str, Any]]:
         """Plug-in and keyword arguments of a configuration entry ``{name: ..., option: ...}``."""
         if not isinstance(entry, Mapping) or "name" not in entry:
-            raise InputError(f"{where}: expected an entry with a `name`, found {entry!r} (names: {', '.join(self.names())})")
+            raise InputError(
+                f"{where}: expected an entry with a `name`, found {entry!r} (names: {', '.join(self.names())})"
+            )
         plugin = self.find(entry["name"], f"{where}.name")
         return plugin, plugin.bind({key: value for key, value in entry.items() if key != "name"}, where)
 
