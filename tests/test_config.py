@@ -334,6 +334,24 @@ def test_a_mistake_is_one_sentence(folder: Path, path: str, value: object, words
     assert [word for word in words if word not in message] == [], message
 
 
+def test_a_source_outside_every_field_of_view_is_refused(folder: Path) -> None:
+    (folder / "models.yaml").write_text(MODELS.replace("83.63", "100.0"))
+    with pytest.raises(
+        InputError, match=r"fits\.joint: the source 'crab' at \(100\.0000, 22\.0100\) .* outside every field"
+    ):
+        load()
+
+
+def test_a_model_of_no_dataset_of_the_fit_is_refused(folder: Path) -> None:
+    (folder / "models.yaml").write_text(
+        MODELS.replace("    type: SkyModel", "    type: SkyModel\n    datasets_names: [cube-77]")
+    )
+    with pytest.raises(
+        InputError, match=r"the model 'crab' is for the datasets cube-77 only.*choices: cube-1001, cube-1002"
+    ):
+        load()
+
+
 def test_a_map_that_needs_a_fit_is_refused_without_one(folder: Path) -> None:
     entry = {"name": "residual_map", "reduction": "cube", "correlation_radius": "0.1 deg"}
     with pytest.raises(InputError, match=r"estimators\.sky: 'residual_map' needs a fit"):

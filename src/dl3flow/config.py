@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import astropy.units as u
+import numpy as np
 
 from dl3flow.background import BACKGROUNDS
 from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators import MAPS, TABLES
+from dl3flow.fit.npred import source_position
+from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN, PositiveAngle
 from dl3flow.geometry.regions import parse_regions
 from dl3flow.io.files import read_text
@@ -32,6 +35,7 @@ MODES = ("joint", "stacked")
 ON_ERROR = ("stop", "skip")
 BACKGROUND_PARAMETERS = ("norm", "tilt")
 _RESERVED = ("dl3", "logs", "benchmarks")
+_FIELD = 10.0  # deg
 _MASK_SUFFIXES = (".fits", ".fits.gz", ".fit")
 
 
@@ -494,6 +498,7 @@ class _Reader:
             _find(dataset, datasets, "dataset of this fit", f"{where}.energy")
             self.check_energy(dataset, limits, f"{where}.energy.{dataset}")
         self.check_model_datasets(mode, datasets, where)
+        self.check_positions(datasets, where)
         options = {"models": self.models_text, "free": free, "energy": energy}
         return Fit(
             name, mode, tuple(datasets), _job("fit_datasets", options, where=where), self.plot("fit", where)
@@ -537,6 +542,20 @@ class _Reader:
                 raise InputError(
                     f"{where}: the model '{model.name}' is for the datasets {', '.join(model.datasets)} only, of which this fit has none "
                     f"{choices(model.datasets[0] if model.datasets else '', known)}"
+                )
+
+    def check_positions(self, datasets: Sequence[str], where: str) -> None:
+        """Raise if a source is further from every pointing than any field of view reaches."""
+        reductions = [self.reductions[key][0] for key in datasets]
+        entries = [r.source.entries[obs_id] for r in reductions for obs_id in r.jobs]
+        ra, dec = np.radians([e.ra for e in entries]), np.radians([e.dec for e in entries])
+        for source in () if self.models is None else self.models.sources:
+            at = source_position(source).icrs
+            nearest = float(np.degrees(fov.separation(ra, dec, at.ra.rad, at.dec.rad)).min())
+            if nearest > _FIELD:
+                raise InputError(
+                    f"{where}: the source '{source.name}' at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) is {nearest:.1f} deg from the "
+                    "nearest pointing, outside every field of view: correct its `lon_0` and `lat_0`, or select other observations"
                 )
 
     def dataset_names(self, reduction: str, mode: str) -> list[str]:
