@@ -68,7 +68,8 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
     Returns
     -------
     result : FitResult
-        ``success`` is False, and ``message`` says why, where the minimum is doubtful.
+        ``success`` is False, and ``message`` says why, where the minimum is doubtful. ``minimiser["ts"]`` holds the test
+        statistic of each source (`source_ts`).
 
     Raises
     ------
@@ -87,7 +88,9 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
             if other.stat > best.stat - _GAIN:
                 break
             best = other
-    return _result(datasets, _with_errors(best), warnings)
+    result = _result(datasets, _with_errors(best), warnings + _unresolved(datasets, best.models))
+    ts = {s.name: source_ts(datasets, result, s.name) for s in result.models.sources}
+    return replace(result, minimiser={**result.minimiser, "ts": ts})
 
 
 def _mirrored(datasets: Sequence[Dataset], models: Models) -> Models:
@@ -115,28 +118,43 @@ def _mirrored(datasets: Sequence[Dataset], models: Models) -> Models:
     return models
 
 
-def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
-    """Models with each free extension below a third of a pixel set to half a pixel; the same object if there is none.
-
-    Below the pixel the likelihood hardly depends on the extension: a fit that wandered there may have passed a minimum.
-    """
-    changed = {}
+def _too_small(datasets: Sequence[Dataset], models: Models) -> dict[str, Parameter]:
+    """Free extensions below a third of a pixel, by full name: below it the likelihood hardly depends on them."""
     pixel = min(d.geom.binsz for d in datasets) * u.deg
+    small = {}
     for source in models.sources:
         name = bind(source.name, source.spatial, {}).plugin.companions.get("size")
         if name and not source.spatial[name].frozen and source.spatial[name].quantity < pixel / 3:
-            p = source.spatial[name]
-            changed[f"{source.name}.{name}"] = replace(
-                p, value=float((pixel / 2).to_value(p.unit)), error=0.0
-            )
+            small[f"{source.name}.{name}"] = source.spatial[name]
+    return small
+
+
+def _unresolved(datasets: Sequence[Dataset], models: Models) -> list[str]:
+    return [
+        f"{name} = {p.value:.2g} {p.unit} is below a third of a pixel, where the data hardly tell it from a point: "
+        "its error is not meaningful"
+        for name, p in _too_small(datasets, models).items()
+    ]
+
+
+def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
+    """Models with each free extension below a third of a pixel set to half a pixel; the same object if there is none.
+
+    A fit that wandered there may have passed a minimum.
+    """
+    size = 0.5 * min(d.geom.binsz for d in datasets) * u.deg
+    changed = {
+        name: replace(p, value=float(size.to_value(p.unit)), error=0.0)
+        for name, p in _too_small(datasets, models).items()
+    }
     return models.with_parameters(changed) if changed else models
 
 
 @dataclass(frozen=True, eq=False)
 class _Minimum:
-    """One finished minimisation."""
+    """One finished minimisation; without a minimiser where no parameter is free."""
 
-    minuit: Minuit
+    minuit: Minuit | None
     likelihood: Likelihood
     models: Models
     offset: float
@@ -144,7 +162,7 @@ class _Minimum:
 
     @property
     def stat(self) -> float:
-        return float(self.minuit.fval) + self.offset
+        return self.offset if self.minuit is None else float(self.minuit.fval) + self.offset
 
 
 def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[str]]:
@@ -259,7 +277,8 @@ def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
     free = [parameters[name] for name in likelihood.names]
     scale = np.array([_step(name, p) / _STEP for name, p in zip(likelihood.names, free, strict=True)])
     offset = likelihood.stat(likelihood.start)
-
+    if not free:
+        return _Minimum(None, likelihood, models, offset, scale)
     # the large constant is taken off so that differences keep their digits
     minuit = Minuit(
         lambda x: likelihood.stat(x * scale) - offset,
@@ -273,29 +292,28 @@ def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
         low, high = _limits(name, p)
         minuit.limits[name] = (None if np.isnan(low) else low / s, None if np.isnan(high) else high / s)
         minuit.errors[name] = _STEP
-    found = _Minimum(minuit, likelihood, models, offset, scale)
-    if len(free):
+    minuit.migrad(ncall=5000)
+    if not minuit.valid:
+        minuit.strategy = 1
         minuit.migrad(ncall=5000)
-        if not minuit.valid:
-            minuit.strategy = 1
-            minuit.migrad(ncall=5000)
-    return _updated(found)
+    return _updated(_Minimum(minuit, likelihood, models, offset, scale), minuit)
 
 
 def _with_errors(found: _Minimum) -> _Minimum:
     """The same minimum with HESSE errors; the search goes on where they show that it had not arrived."""
     minuit = found.minuit
-    if found.likelihood.names:
-        minuit.strategy = 1
+    if minuit is None:
+        return found
+    minuit.strategy = 1
+    minuit.hesse()
+    if minuit.fmin.edm > minuit.fmin.edm_goal:
+        minuit.migrad(ncall=5000)
         minuit.hesse()
-        if minuit.fmin.edm > minuit.fmin.edm_goal:
-            minuit.migrad(ncall=5000)
-            minuit.hesse()
-    return _updated(found)
+    return _updated(found, minuit)
 
 
-def _updated(found: _Minimum) -> _Minimum:
-    minuit, names, parameters = found.minuit, found.likelihood.names, found.models.parameters()
+def _updated(found: _Minimum, minuit: Minuit) -> _Minimum:
+    names, parameters = found.likelihood.names, found.models.parameters()
     changed = {
         name: replace(parameters[name], value=float(v * s), error=float(e * s))
         for name, v, e, s in zip(names, minuit.values, minuit.errors, found.scale, strict=True)
@@ -346,7 +364,7 @@ def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -
     ]
     covariance = np.zeros((len(names), len(names)))
     reasons = []
-    if names:
+    if minuit is not None:
         if minuit.covariance is not None:
             covariance = np.asarray(minuit.covariance) * np.outer(found.scale, found.scale)
         fmin = minuit.fmin
@@ -371,8 +389,8 @@ def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -
         datasets=tuple(_dataset_stat(d, found.models) for d in datasets),
         minimiser={
             "name": "minuit migrad + hesse",
-            "edm": float(minuit.fmin.edm) if names else 0.0,
-            "n_evaluations": int(minuit.nfcn + minuit.ngrad) if names else 0,
+            "edm": 0.0 if minuit is None else float(minuit.fmin.edm),
+            "n_evaluations": 0 if minuit is None else int(minuit.nfcn + minuit.ngrad),
             "at_limit": at_limit,
             "warnings": warnings,
         },
@@ -380,7 +398,7 @@ def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -
 
 
 def _vector(found: _Minimum) -> np.ndarray:
-    return np.array(found.minuit.values) * found.scale if found.likelihood.names else found.likelihood.start
+    return found.likelihood.start if found.minuit is None else np.array(found.minuit.values) * found.scale
 
 
 def _is_at_limit(name: str, p: Parameter) -> bool:
