@@ -5,6 +5,7 @@ hash of its bytes) will be made, between the sync of the temporary file and its 
 """
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def write_product(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         write(temporary)
         _sync(temporary)
         temporary.replace(path)
@@ -43,6 +45,17 @@ def write_product(path: Path, write: Callable[[Path], None]) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of earlier writers of the same product, who were killed.
+
+    One that still lives, left over from a killed workflow, then fails to rename its file: it cannot replace a newer product.
+    """
+    pattern = re.compile(rf"\.tmp-\d+-[0-9a-f]{{8}}-{re.escape(path.name)}")
+    for other in path.parent.iterdir():
+        if pattern.fullmatch(other.name):
+            other.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
