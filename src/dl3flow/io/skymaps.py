@@ -174,7 +174,9 @@ def read_provenance(path: Path) -> Mapping[str, Any]:
 
 def _write(path: Path, hdus: list[Any]) -> None:
     for hdu in hdus:
-        hdu.add_checksum(when="of this HDU")  # astropy's default comment is the time
+        # gammapy copies the header of this table, sums included, into files where they are wrong
+        if hdu.name != "META_TABLE":
+            hdu.add_checksum(when="of this HDU")  # astropy's default comment is the time
 
     def write(temporary: Path) -> None:
         fits.HDUList(hdus).writeto(temporary)
@@ -188,6 +190,7 @@ def _primary(**keys: str) -> fits.PrimaryHDU:
     for key, value in keys.items():
         primary.header[key] = value
     primary.header["CREATOR"] = _CREATOR
+    primary.header["LASTHDU"] = (_PROVENANCE, "a file that ends before it is cut short")
     return primary
 
 
@@ -300,7 +303,7 @@ def _provenance_hdu(meta: Mapping[str, Any], provenance: Provenance) -> fits.Bin
 
 def _check_complete(hdus: fits.HDUList, path: Path) -> None:
     # FITS has no end mark, but in our own files the provenance comes last.
-    if hdus[0].header.get("CREATOR") == _CREATOR and hdus[-1].name != _PROVENANCE:
+    if hdus[0].header.get("LASTHDU") not in (None, hdus[-1].name):
         raise InputError(
             f"{path}: ends after HDU '{hdus[-1].name or 'PRIMARY'}': it is cut short, make it again"
         )

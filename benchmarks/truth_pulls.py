@@ -1,0 +1,103 @@
+"""Count how often the simulated truth lies inside the 68 % interval.
+
+Simulates the demo's data set with many seeds, reduces and fits each as the demo does (joint fit), and counts, for every
+fitted parameter of the source, how often the simulated value lies within one standard error.
+
+Targets: between 58 % and 78 % of 200 seeds for every parameter (three binomial standard deviations about 68 %), and a
+mean pull within three of its errors. ``--quick`` does 20 seeds and widens the range by the same rule.
+
+    python benchmarks/truth_pulls.py [--quick] [--seeds N] [--jobs N]
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl3flow.background import BACKGROUNDS
+from dl3flow.fit.minimise import add_backgrounds, fit
+from dl3flow.geometry.regions import exclusion_mask, parse_regions
+from dl3flow.io.models_yaml import read_models
+from dl3flow.io.yaml import read_yaml
+from dl3flow.reduce import RECIPES, SAFE_MASKS
+from dl3flow.reduce.safe_mask import apply_safe_masks
+from dl3flow.simulate.events import simulate_observation
+from dl3flow.simulate.plan import parse_simulation
+
+ROOT = Path(__file__).resolve().parents[1]
+LEVEL = 0.6827
+
+
+def analyse(seed: int) -> dict[str, Any]:
+    """Pull of every parameter of the source for one seed."""
+    analysis = read_yaml(ROOT / "config/analyses/demo.yaml")
+    simulation = parse_simulation({**read_yaml(ROOT / "config/simulations/demo.yaml"), "seed": seed}, "demo")
+    reduction = analysis["reductions"]["cube"]
+    recipe, options = RECIPES.bind(reduction["recipe"], "recipe")
+    whole, _ = recipe.companions["geometry"](**options)
+    masks = [SAFE_MASKS.bind(mask, "safe_mask") for mask in reduction["safe_mask"]]
+    entry = dict(reduction["background"])
+    regions = parse_regions(entry.pop("exclusion"), "exclusion")
+    background, background_options = BACKGROUNDS.bind(entry, "background")
+    datasets = []
+    for run in read_yaml(ROOT / "config/simulations/demo.yaml")["observations"]:
+        observation = simulate_observation(simulation, run["obs_id"])
+        dataset = apply_safe_masks(
+            observation, recipe(observation, f"cube-{run['obs_id']}", **options), masks
+        )
+        usable = exclusion_mask(dataset.geom, regions, whole)
+        datasets.append(background(observation, dataset, usable, None, **background_options))
+    models = read_models(ROOT / analysis["models"])
+    # the start values of the shipped model are the truth of the shipped simulation
+    truth = {name: p.value for name, p in models.parameters().items() if not p.frozen}
+    result = fit(datasets, add_backgrounds(datasets, models, ["norm"]))
+    pulls = {
+        name: (result.parameter(name).value - t) / result.parameter(name).error for name, t in truth.items()
+    }
+    return {"seed": seed, "success": result.success, "pulls": pulls}
+
+
+def main() -> int:
+    """Run all seeds, print the table, the figures as JSON, and whether the targets are met."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="20 seeds")
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    n = 20 if arguments.quick else arguments.seeds
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        found = list(pool.map(analyse, range(1, n + 1)))
+    width = 3 * np.sqrt(LEVEL * (1 - LEVEL) / n)
+    figures: dict[str, Any] = {"seeds": n, "failed": sum(not f["success"] for f in found), "parameters": {}}
+    print(
+        f"{n} seeds, {figures['failed']} fits without success; wanted inside: {LEVEL - width:.3f} to {LEVEL + width:.3f}"
+    )
+    print(f"{'parameter':20s} {'inside 68 %':>12s} {'mean pull':>16s} {'width':>7s}")
+    good = figures["failed"] == 0
+    for name in found[0]["pulls"]:
+        pulls = np.array([f["pulls"][name] for f in found])
+        inside, mean, spread = (
+            float(np.mean(np.abs(pulls) <= 1)),
+            float(pulls.mean()),
+            float(pulls.std(ddof=1)),
+        )
+        figures["parameters"][name] = {"inside": inside, "mean": mean, "width": spread}
+        print(f"{name:20s} {inside:12.3f} {mean:+8.3f} ± {spread / np.sqrt(n):.3f} {spread:7.3f}")
+        good &= abs(inside - LEVEL) <= width and abs(mean) <= 3 * spread / np.sqrt(n)
+    figures["targets_met"] = bool(good)
+    print(json.dumps(figures))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The cube recipe, safe masks and FoV background on a simulated run."""
+
+from dataclasses import replace
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+
+from dl3flow.background import BACKGROUNDS
+from dl3flow.data.dataset import ExpectedCounts
+from dl3flow.data.observation import Observation
+from dl3flow.errors import InputError
+from dl3flow.irf.aeff import effective_area
+from dl3flow.irf.bkg import background_rate
+from dl3flow.reduce import RECIPES, SAFE_MASKS
+
+ENTRY = {
+    "name": "cube",
+    "center": {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"},
+    "width": "3 deg",
+    "binsz": "0.1 deg",
+    "energy": {"min": "0.5 TeV", "max": "50 TeV", "nbin": 6},
+    "energy_true": {"min": "0.3 TeV", "max": "80 TeV", "nbin": 12},
+}
+
+
+def reduce(observation: Observation, **changes: Any) -> Any:
+    recipe, options = RECIPES.bind({**ENTRY, **changes}, "recipe")
+    return recipe(observation, "run", **options)
+
+
+def test_counts_are_the_events_inside(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    energy = demo_run.events.energy.to_value("TeV")
+    _, _, inside = dataset.geom.index(demo_run.events.radec)
+    assert dataset.counts.data.sum() == np.count_nonzero(inside & (energy >= 0.5) & (energy <= 50))
+    assert dataset.counts.data.sum(axis=(1, 2))[0] == np.count_nonzero(
+        inside & (energy >= 0.5) & (energy < dataset.energy.edges[1].value)
+    )
+
+
+def test_exposure_is_area_times_livetime_and_background_rate_times_ontime(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    assert demo_run.bkg is not None
+    pixel = dataset.geom.nearest(SkyCoord(83.2, 22.3, unit="deg"))
+    offset = dataset.geom.separation(demo_run.pointing)[pixel] * u.rad
+    area = effective_area(demo_run.aeff, dataset.energy_true.centers, offset)
+    expected = (area * demo_run.livetime).to_value("m2 s")
+    assert dataset.exposure.data[(slice(None), *pixel)] == pytest.approx(expected, rel=1e-12)
+    assert demo_run.livetime < demo_run.ontime
+    lon, lat = (v[pixel] for v in dataset.geom.fov_lonlat(demo_run.pointing))
+    rate = background_rate(demo_run.bkg, dataset.energy, np.array([lon]), np.array([lat]))[:, 0]
+    counts = (rate * dataset.geom.solid_angle[pixel] * demo_run.ontime).to_value("")
+    assert dataset.background.counts.data[(slice(None), *pixel)] == pytest.approx(counts, rel=1e-12)
+
+
+def test_background_agrees_with_the_simulated_events(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    off = dataset.geom.separation(SkyCoord(83.63, 22.01, unit="deg")) > np.radians(0.5)
+    counts, expected = (v[:, off].sum() for v in (dataset.counts.data, dataset.background.counts.data))
+    assert counts == pytest.approx(expected, abs=4 * np.sqrt(expected))
+    # east-west asymmetry of the simulated background, with its sign
+    east = np.degrees(dataset.geom.lonlat[0]) > 83.63
+    difference = [
+        v[:, off & east].sum() - v[:, off & ~east].sum()
+        for v in (dataset.counts.data, dataset.background.counts.data)
+    ]
+    # the wrong sign would be more than five standard deviations off
+    assert abs(difference[1]) > 2.5 * np.sqrt(expected)
+    assert difference[0] == pytest.approx(difference[1], abs=4 * np.sqrt(expected))
+
+
+def test_responses_are_normalised(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    rad = dataset.psf.psf.axis("rad")
+    ring = 2 * np.pi * rad.centers.to_value("rad") * rad.widths.to_value("rad")
+    held = np.einsum("trji,r->tji", dataset.psf.psf.data, ring)
+    assert held[held > 0] == pytest.approx(1, abs=1e-12)
+    rows = dataset.edisp.edisp.data.sum(axis=1)
+    assert rows.max() <= 1 + 1e-12
+    migra = reduce(demo_run, edisp="migra").edisp.edisp
+    total = np.einsum("tmji,m->tji", migra.data, migra.axes[1].widths.value)
+    assert total[total > 0] == pytest.approx(1, abs=1e-12)
+
+
+def test_a_cutout_is_a_part_of_the_whole(demo_run: Observation) -> None:
+    whole, part = reduce(demo_run), reduce(demo_run, cutout="2 deg")
+    here, _ = whole.geom.overlap(part.geom)
+    assert part.geom.shape[0] < whole.geom.shape[0]
+    for name in ("counts", "exposure"):
+        assert np.array_equal(getattr(whole, name).data[:, *here], getattr(part, name).data)
+    assert part.background.counts.data == pytest.approx(whole.background.counts.data[:, *here], rel=1e-9)
+
+
+def test_true_energies_default_to_the_reconstructed(demo_run: Observation) -> None:
+    entry = {k: v for k, v in ENTRY.items() if k != "energy_true"}
+    recipe, options = RECIPES.bind(entry, "recipe")
+    dataset = recipe(demo_run, "run", **options)
+    assert np.array_equal(dataset.energy_true.edges, dataset.energy.edges)
+    assert dataset.energy_true.name == "energy_true"
+
+
+def test_no_overlap_and_missing_responses_are_told(demo_run: Observation) -> None:
+    far = {"center": {"frame": "icrs", "lon": "200 deg", "lat": "-60 deg"}}
+    with pytest.raises(
+        InputError, match=r"observation 1001: pointed at .* it has no exposure on the map .* no overlap"
+    ):
+        reduce(demo_run, **far)
+    with pytest.raises(InputError, match="observation 1001: .* no overlap"):
+        reduce(demo_run, cutout="2 deg", **far)
+    with pytest.raises(InputError, match="needs the response psf, bkg"):
+        reduce(replace(demo_run, psf=None, bkg=None))
+
+
+def test_safe_masks_leave_their_input_alone(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    dataset.mask_safe.setflags(write=False)
+    offset, options = SAFE_MASKS.bind({"name": "offset_max", "offset_max": "1 deg"}, "safe_mask")
+    keep = offset(demo_run, dataset, **options)
+    assert np.array_equal(keep[0], dataset.geom.separation(demo_run.pointing) < np.radians(1))
+    limits = {**demo_run.aeff.meta, "lo_thres": 1.0 * u.TeV, "hi_thres": 20 * u.TeV}
+    edges = dataset.energy.edges.to_value("TeV")
+    by_header = SAFE_MASKS.find("aeff_default", "")(
+        replace(demo_run, aeff=replace(demo_run.aeff, meta=limits)), dataset
+    )
+    assert by_header[:, 0, 0].tolist() == ((edges[:-1] >= 1.0 - 1e-6) & (edges[1:] <= 20 + 1e-6)).tolist()
+
+
+@pytest.mark.parametrize("method", ["scale", "fit"])
+def test_fov_norm_by_arithmetic(method: str, demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    usable = dataset.geom.separation(SkyCoord(83.63, 22.01, unit="deg")) > np.radians(0.4)
+    for values in (dataset.counts.data, dataset.background.counts.data, usable):
+        values.setflags(write=False)
+    scaled = BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, None, method=method)
+    mask = dataset.mask & usable
+    n, b = dataset.counts.data[mask].sum(), dataset.background.counts.data[mask].sum()
+    assert scaled.meta["background"]["norm"] == pytest.approx(n / b, rel=1e-9)
+    assert scaled.meta["background"]["norm_err"] == pytest.approx(np.sqrt(n) / b, rel=1e-9)
+    assert scaled.background.counts.data[mask].sum() == pytest.approx(n, rel=1e-9)
+
+
+def test_fov_subtracts_known_sources(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    usable = np.ones(dataset.geom.shape, dtype=bool)
+    signal = np.zeros_like(dataset.counts.data)
+    signal[2, 15, 15] = 500
+    plain = BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, None, method="scale").meta["background"][
+        "norm"
+    ]
+    less = BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, signal, method="scale").meta["background"][
+        "norm"
+    ]
+    assert (plain - less) * dataset.background.counts.data[dataset.mask].sum() == pytest.approx(500, rel=1e-9)
+
+
+def test_fov_tilt_is_recovered(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    energy = dataset.energy.centers.to_value("TeV")[:, None, None]
+    bent = dataset.background.counts.with_data(dataset.background.counts.data * energy**0.4 / 1.3)
+    expected = dataset.counts.with_data(dataset.background.counts.data)
+    bent_dataset = replace(dataset, counts=expected, background=ExpectedCounts(bent))
+    usable = np.ones(dataset.geom.shape, dtype=bool)
+    result = BACKGROUNDS.find("fov", "")(demo_run, bent_dataset, usable, None, method="fit", tilt=True)
+    assert result.meta["background"]["tilt"] == pytest.approx(0.4, abs=1e-6)
+    assert result.background.counts.data == pytest.approx(dataset.background.counts.data, rel=1e-6)
+
+
+def test_fov_without_a_usable_bin_is_told(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    nowhere = np.zeros(dataset.geom.shape, dtype=bool)
+    with pytest.raises(InputError, match="observation 1001: the background `fov` finds no safe bin"):
+        BACKGROUNDS.find("fov", "")(demo_run, dataset, nowhere, None, method="scale")
+    empty = replace(dataset, counts=dataset.counts.with_data(np.zeros_like(dataset.counts.data)))
+    with pytest.raises(InputError, match="finds 0 counts outside the exclusion"):
+        BACKGROUNDS.find("fov", "")(demo_run, empty, ~nowhere, None, method="scale")
