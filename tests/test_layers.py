@@ -28,6 +28,7 @@ LEVELS = {
     "archive": 5,
     "steps": 6,
     "config": 6,
+    "plan": 6,
     "digest": 6,
     "cli": 6,
     "__main__": 6,

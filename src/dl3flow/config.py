@@ -2,29 +2,28 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import astropy.units as u
 import numpy as np
 
-from dl3flow.background import BACKGROUNDS
+from dl3flow.background.section import parse_background
 from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators import MAPS, TABLES
 from dl3flow.fit.npred import source_position
 from dl3flow.geometry import fov
-from dl3flow.geometry.axis import NAME_PATTERN, PositiveAngle
-from dl3flow.geometry.regions import parse_regions
+from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.io.files import read_text
 from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.provenance import canonical_json
 from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Models
+from dl3flow.plan import Analysis, DataSource, Estimator, Fit, Job, Plan, Reduction
 from dl3flow.reduce import RECIPES, SAFE_MASKS
 from dl3flow.reduce.select import select_observations
 from dl3flow.registry import Plugin, convert
@@ -37,173 +36,6 @@ BACKGROUND_PARAMETERS = ("norm", "tilt")
 _RESERVED = ("dl3", "logs", "benchmarks")
 _FIELD = 10.0  # deg
 _MASK_SUFFIXES = (".fits", ".fits.gz", ".fit")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one job is given beside its files.
-
-    Attributes
-    ----------
-    options : str
-        The slice of the configuration that it reads, as canonical JSON.
-    code : str
-        Digest of the code that it runs.
-    """
-
-    options: str
-    code: str
-
-
-@dataclass(frozen=True, eq=False)
-class DataSource:
-    """A named set of DL3 data.
-
-    Attributes
-    ----------
-    name : str
-    root : str
-        Folder of the index files.
-    entries : mapping of ObservationEntry
-        By obs_id, in increasing order.
-    simulations : mapping of Job
-        By obs_id; empty for data that exist.
-    index : Job or None
-        That of simulated data.
-    truth : sequence of mappings
-        Simulated sources, as their file says.
-    """
-
-    name: str
-    root: str
-    entries: Mapping[int, ObservationEntry]
-    simulations: Mapping[int, Job] = field(default_factory=dict)
-    index: Job | None = None
-    truth: Sequence[Mapping[str, Any]] = ()
-
-    def files(self, obs_id: int) -> dict[str, list[str]]:
-        """Files of one observation: that of its ``events``, and those of further ``responses``."""
-        entry = self.entries[obs_id]
-        events = entry.hdus["events"].path
-        return {
-            "events": [f"{self.root}/{events}"],
-            "responses": [f"{self.root}/{path}" for path in entry.paths if path != events],
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Reduction:
-    """One way to bin a group of observations.
-
-    Attributes
-    ----------
-    name : str
-    source : DataSource
-    jobs : mapping of Job
-        Reduction of each observation, by obs_id in increasing order.
-    mask_file : tuple of str
-        FITS file of the exclusion mask, if there is one.
-    stack, plot : Job
-    """
-
-    name: str
-    source: DataSource
-    jobs: Mapping[int, Job]
-    mask_file: tuple[str, ...]
-    stack: Job
-    plot: Job
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """One fit.
-
-    Attributes
-    ----------
-    name : str
-    mode : 'joint' or 'stacked'
-    reductions : tuple of str
-    job, plot : Job
-    """
-
-    name: str
-    mode: str
-    reductions: tuple[str, ...]
-    job: Job
-    plot: Job
-
-
-@dataclass(frozen=True, eq=False)
-class Estimator:
-    """One table or map.
-
-    Attributes
-    ----------
-    name : str
-    suffix : 'ecsv' or 'fits'
-        A table or a map.
-    fit, reduction : str
-        What it is made from; one of the two is empty.
-    job, plot : Job
-    """
-
-    name: str
-    suffix: str
-    fit: str
-    reduction: str
-    job: Job
-    plot: Job
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """One analysis file, checked.
-
-    Attributes
-    ----------
-    name : str
-    on_error : 'stop' or 'skip'
-        What to do about observations that cannot be reduced; changes no product, so it is in no job.
-    selection, report : Job
-    reductions, fits, estimators : mapping by name
-    """
-
-    name: str
-    on_error: str
-    selection: Job
-    report: Job
-    reductions: Mapping[str, Reduction]
-    fits: Mapping[str, Fit]
-    estimators: Mapping[str, Estimator]
-
-    @cached_property
-    def pictures(self) -> dict[str, Reduction | Fit | Estimator]:
-        """Everything that has a plot, by name."""
-        return {**self.reductions, **self.fits, **self.estimators}
-
-    @property
-    def tables(self) -> list[str]:
-        """Names of the estimators that give a table."""
-        return [name for name, estimator in self.estimators.items() if estimator.suffix == "ecsv"]
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """All that a run of the workflow makes.
-
-    Attributes
-    ----------
-    results : str
-        Folder of all products.
-    sources : mapping of DataSource
-        Those in use, by name.
-    analyses : mapping of Analysis
-        By name.
-    """
-
-    results: str
-    sources: Mapping[str, DataSource]
-    analyses: Mapping[str, Analysis]
 
 
 def load_config(config: Mapping[str, Any], where: str = "configuration") -> Plan:
@@ -443,27 +275,19 @@ class _Reader:
         """Options of a background method with region and models as text, the file of its mask, and the code that it uses."""
         if entry is None:
             return None, (), []
-        shared = ("exclusion", "exclusion_binsz", "subtract")
-        own = {key: value for key, value in _mapping(entry, where).items() if key not in shared}
-        plugin, _ = BACKGROUNDS.bind(own, where)
-        options = dict(entry)
-        used: list[Plugin | str] = [plugin]
+        options = dict(_mapping(entry, where))
         mask_file: tuple[str, ...] = ()
-        if "exclusion_binsz" in entry:
-            convert(entry["exclusion_binsz"], PositiveAngle, f"{where}.exclusion_binsz")
-        if "exclusion" in entry:
-            text = _text(entry["exclusion"], f"{where}.exclusion")
+        if "exclusion" in options:
+            text = _text(options["exclusion"], f"{where}.exclusion")
             if text.endswith(_MASK_SUFFIXES):
                 mask_file = (str(_existing_file(text, f"{where}.exclusion")),)
                 del options["exclusion"]
-            else:
-                is_text = ";" in text or "(" in text
-                options["exclusion"] = (
-                    text if is_text else read_text(_existing_file(text, f"{where}.exclusion"))
-                )
-                parse_regions(options["exclusion"], f"{where}.exclusion")
-        if "subtract" in entry:
-            options["subtract"], _ = _read_models(entry["subtract"], f"{where}.subtract")
+            elif ";" not in text and "(" not in text:
+                options["exclusion"] = read_text(_existing_file(text, f"{where}.exclusion"))
+        section = parse_background(options, where)
+        used: list[Plugin | str] = [section.method]
+        if section.subtract is not None:
+            options["subtract"], _ = _read_models(section.subtract, f"{where}.subtract")
             used.append("dl3flow.fit.npred")
         return options, mask_file, used
 

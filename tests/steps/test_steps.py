@@ -11,8 +11,10 @@ from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
 from dl3flow.data.products import SkyMap
 from dl3flow.errors import InputError
+from dl3flow.fit.energy_range import limit_energies
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.regions import parse_regions, region_mask
+from dl3flow.io.datasets import read_fit_datasets
 from dl3flow.io.gadf import read_index
 from dl3flow.io.hdf5 import read_dataset, read_failure
 from dl3flow.io.models_yaml import parse_models
@@ -20,7 +22,6 @@ from dl3flow.io.products import read_observation_table
 from dl3flow.io.provenance import collect_provenance
 from dl3flow.io.skymaps import write_sky_map
 from dl3flow.steps import reduce_observation, select_observations
-from dl3flow.steps.reading import limit_energy, read_fit_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = {
@@ -110,15 +111,16 @@ def test_an_observation_that_sees_nothing_of_the_map_is_recorded(reduce) -> None
 
 
 def test_limits_keep_whole_energy_bins(plain: Dataset) -> None:
-    limited = limit_energy(plain, ["1.5 TeV", "6 TeV"])  # edges 1, 1.78, 3.16, 5.62, 10
+    (limited,) = limit_energies([plain], {"cube": ["1.5 TeV", "6 TeV"]})  # edges 1, 1.78, 3.16, 5.62, 10
     assert limited.mask_fit is not None
     assert limited.mask_fit.any(axis=(1, 2)).tolist() == [False, True, True, False]
-    assert limit_energy(plain, None) is plain
+    assert limit_energies([plain], {"other": ["1.5 TeV", "6 TeV"]}) == [plain]
 
 
 def test_limits_belong_to_the_reduction_of_a_dataset(reduce) -> None:
     path = reduce(None)
-    (limited,) = read_fit_datasets([path], {"cube": ["1 TeV", "4 TeV"], "cube-1001": ["1 TeV", "2 TeV"]})
+    limits = {"cube": ["1 TeV", "4 TeV"], "cube-1001": ["1 TeV", "2 TeV"]}
+    (limited,) = limit_energies(read_fit_datasets([path]), limits)
     assert limited.mask_fit is not None
     assert limited.mask_fit.any(axis=(1, 2)).tolist() == [True, True, False, False]
 
@@ -160,6 +162,6 @@ def test_stop_lists_failures_and_skip_leaves_them_out(reduce) -> None:
     elsewhere = {**RECIPE, "center": {"frame": "icrs", "lon": "200 deg", "lat": "22 deg"}}
     good, bad = reduce(None), reduce(None, recipe=elsewhere)
     with pytest.raises(InputError, match=r"1 of 2 observations could not be reduced.*\n  cube/1001: "):
-        read_fit_datasets([good, bad], {}, "stop")
+        read_fit_datasets([good, bad], "stop")
     with pytest.warns(UserWarning, match="1001 is left out: "):
-        assert [dataset.name for dataset in read_fit_datasets([good, bad], {}, "skip")] == ["cube-1001"]
+        assert [dataset.name for dataset in read_fit_datasets([good, bad], "skip")] == ["cube-1001"]

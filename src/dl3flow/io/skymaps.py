@@ -8,7 +8,7 @@ format has no place for (all of ``meta``, the provenance) stands in a table PROV
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,11 @@ def read_sky_map(path: Path) -> SkyMap:
             raise InputError(f"{path}: holds no image HDU, so no sky map: name another file")
         maps = {name.lower(): _read_map(hdus, name, path, None) for name in names}
         return SkyMap(maps, _own_meta(hdus, path) or {})
+
+
+def read_mask(paths: Sequence[Path]) -> Map | None:
+    """First map of the only file; None without a file."""
+    return next(iter(read_sky_map(paths[0]).maps.values())) if paths else None
 
 
 def read_provenance(path: Path) -> Mapping[str, Any]:

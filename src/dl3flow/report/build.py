@@ -7,18 +7,15 @@ from typing import Any, NamedTuple
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
-from astropy.time import Time
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dl3flow.data.products import FitResult, FluxPoints, LightCurve
-from dl3flow.report.numbers import MISSING, general, number, unit_text, with_error, with_errors
+from dl3flow.report.numbers import MISSING, general, number, short, unit_text, with_error
 from dl3flow.report.svg import inline_svg
-from dl3flow.units import FLUX
+from dl3flow.report.tables import Table, alternative, product_table
 
 _MOST_IDS = 12
-_MOST_OPEN_ROWS = 40
 _CAPTIONS = {
     "dataset": "Reduced data: counts, background, exposure and safe energy bins on the sky, and events per energy.",
     "fit": "Counts and prediction per energy with their difference, and the correlation of the free parameters.",
@@ -50,41 +47,6 @@ _SHOWN_IF_DIFFERENT = frozenset({"observations", "data", "telescope", "quality"}
 # told in the warnings, shown with another column, or of use to a program only
 _NOT_SHOWN = frozenset({"selected", "norm_err", "warnings", "tstart", "tstop"})
 _MOST_REASONS = 8
-_TEXT_HEADINGS = frozenset(
-    {
-        "Target",
-        "Group",
-        "Data",
-        "Telescope",
-        "Status",
-        "Reason",
-        "Result",
-        "Inside 68 %?",
-        "Where",
-        "Fit",
-        "Package",
-        "SHA-256",
-        "Role",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page: the first cell of each row is its heading."""
-
-    caption: str
-    headings: Sequence[str | Markup]
-    rows: Sequence[Sequence[str | Markup]]
-
-    @property
-    def is_long(self) -> bool:
-        """True for a table that stays folded until it is asked for."""
-        return len(self.rows) > _MOST_OPEN_ROWS
-
-    def is_text(self, column: int) -> bool:
-        """True for a column of words, which stands at the left."""
-        return column == 0 or self.headings[column] in _TEXT_HEADINGS
 
 
 class Compared(NamedTuple):
@@ -179,7 +141,7 @@ def build_report(
             for name, fit in fits.items()
         ],
         products=[
-            (name, _product_table(name, table), pictures.take(name, _alternative(table)))
+            (name, product_table(name, table), pictures.take(name, alternative(table)))
             for name, table in tables.items()
         ],
         others=pictures.rest(),
@@ -338,7 +300,7 @@ def _observation_cell(row: Mapping[str, Any], key: str) -> str | Markup:
     if key == "counts":
         return f"{float(value):.0f}"
     if key in ("ra", "dec"):
-        return _short(float(value), 3)
+        return short(float(value), 3)
     return general(value) if isinstance(value, float) else str(value)
 
 
@@ -515,101 +477,6 @@ def _minimiser(fit: FitResult) -> list[tuple[str, str]]:
         (str(key).replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value))
         for key, value in told
     ]
-
-
-def _alternative(table: FluxPoints | LightCurve) -> str:
-    limits = int(np.sum(np.asarray(table.table["is_ul"], dtype=bool)))
-    return (
-        f"{len(table.table) - limits} measured bins, {limits} upper limits; the numbers stand in the table."
-    )
-
-
-def _product_table(name: str, product: FluxPoints | LightCurve) -> Table:
-    return (
-        _flux_point_table(name, product)
-        if isinstance(product, FluxPoints)
-        else _light_curve_table(name, product)
-    )
-
-
-def _column(table: QTable, name: str) -> np.ndarray:
-    """Values of a column, NaN where there is no such column."""
-    return np.asarray(table[name], dtype=float) if name in table.colnames else np.full(len(table), np.nan)
-
-
-def _flux_point_table(name: str, product: FluxPoints) -> Table:
-    t = product.table
-    energy, low, high = (t[c].to_value(u.TeV) for c in ("e_ref", "e_min", "e_max"))
-    sed, minus, plus, limit = (product.e2dnde(c).value for c in ("norm", "norm_errn", "norm_errp", "norm_ul"))
-    headings = [
-        "Energy (TeV)",
-        "From (TeV)",
-        "To (TeV)",
-        Markup("E² dN/dE ({})").format(unit_text(u.Unit("TeV cm-2 s-1"))),
-        Markup("Upper limit ({})").format(unit_text(u.Unit("TeV cm-2 s-1"))),
-        "√TS",
-        "Counts",
-        "Predicted",
-    ]
-    is_ul, sqrt_ts, counts, npred = (_column(t, c) for c in ("is_ul", "sqrt_ts", "counts", "npred"))
-    rows = [
-        [
-            general(energy[n], 4),
-            general(low[n], 4),
-            general(high[n], 4),
-            _measured(sed[n], minus[n], plus[n], bool(is_ul[n])),
-            number(limit[n], 3),
-            _short(sqrt_ts[n], 2),
-            _short(counts[n], 0),
-            _short(npred[n], 1),
-        ]
-        for n in range(len(t))
-    ]
-    return Table(f"Flux points of {product.meta.get('source', 'the source')} ({name})", headings, rows)
-
-
-def _light_curve_table(name: str, product: LightCurve) -> Table:
-    t = product.table
-    start, stop = (
-        t[c].mjd if isinstance(t[c], Time) else np.asarray(t[c], dtype=float)
-        for c in ("time_min", "time_max")
-    )
-    flux, minus, plus, limit = (
-        (t[c] * t["ref_flux"]).to_value(FLUX) for c in ("norm", "norm_errn", "norm_errp", "norm_ul")
-    )
-    headings = [
-        "Start (MJD, TT)",
-        "Stop (MJD, TT)",
-        Markup("Flux ({})").format(unit_text(FLUX)),
-        Markup("Upper limit ({})").format(unit_text(FLUX)),
-        "√TS",
-        "Counts",
-        "Predicted",
-    ]
-    is_ul, sqrt_ts, counts, npred = (_column(t, c) for c in ("is_ul", "sqrt_ts", "counts", "npred"))
-    rows = [
-        [
-            f"{start[n]:.5f}",
-            f"{stop[n]:.5f}",
-            _measured(flux[n], minus[n], plus[n], bool(is_ul[n])),
-            number(limit[n], 3),
-            _short(sqrt_ts[n], 2),
-            _short(counts[n], 0),
-            _short(npred[n], 1),
-        ]
-        for n in range(len(t))
-    ]
-    low, high = t["e_min"].to_value(u.TeV).min(), t["e_max"].to_value(u.TeV).max()
-    source = product.meta.get("source", "the source")
-    return Table(f"Light curve of {source}, {low:.4g} to {high:.4g} TeV ({name})", headings, rows)
-
-
-def _measured(value: float, minus: float, plus: float, is_limit: bool) -> Markup:
-    return with_errors(value, minus, plus) + Markup(" (limit)" if is_limit else "")
-
-
-def _short(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else MISSING
 
 
 def _versions(provenance: Mapping[str, Any]) -> Table:

@@ -92,3 +92,8 @@ def _times_ten(exponent: int) -> Markup:
 
 def _signed(text: str) -> Markup:
     return Markup(escape(text.replace("-", _MINUS)))
+
+
+def short(value: float, decimals: int) -> str:
+    """Number with so many decimals, with a true minus sign."""
+    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else MISSING

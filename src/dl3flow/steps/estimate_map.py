@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from dl3flow.estimators import MAPS
+from dl3flow.fit.energy_range import limit_energies
+from dl3flow.io.datasets import read_fit_datasets
 from dl3flow.io.products import read_fit
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import write_sky_map
-from dl3flow.steps.reading import read_fit_datasets
 
 
 def run(
@@ -15,6 +16,6 @@ def run(
 ) -> None:
     """Estimate one set of maps."""
     estimate, bound = MAPS.bind(options["estimator"], "estimator")
-    datasets = read_fit_datasets(inputs["datasets"], options["energy"])
+    datasets = limit_energies(read_fit_datasets(inputs["datasets"]), options["energy"])
     result = next((read_fit(path) for path in inputs["fit"]), None)
     write_sky_map(outputs["map"], estimate(datasets, result, **bound), provenance)

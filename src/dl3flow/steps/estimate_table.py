@@ -5,9 +5,10 @@ from typing import Any
 
 from dl3flow.data.products import FluxPoints, LightCurve
 from dl3flow.estimators import TABLES
+from dl3flow.fit.energy_range import limit_energies
+from dl3flow.io.datasets import read_fit_datasets
 from dl3flow.io.products import read_fit, write_flux_points, write_light_curve
 from dl3flow.io.provenance import Provenance
-from dl3flow.steps.reading import read_fit_datasets
 
 WRITERS: dict[type, Any] = {FluxPoints: write_flux_points, LightCurve: write_light_curve}
 
@@ -17,6 +18,6 @@ def run(
 ) -> None:
     """Estimate one table."""
     estimate, bound = TABLES.bind(options["estimator"], "estimator")
-    datasets = read_fit_datasets(inputs["datasets"], options["energy"])
+    datasets = limit_energies(read_fit_datasets(inputs["datasets"]), options["energy"])
     table = estimate(datasets, read_fit(inputs["fit"][0]), **bound)
     WRITERS[type(table)](outputs["table"], table, provenance)

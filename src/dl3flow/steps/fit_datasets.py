@@ -3,18 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+from dl3flow.fit.energy_range import limit_energies
 from dl3flow.fit.minimise import add_backgrounds, fit
+from dl3flow.io.datasets import read_fit_datasets
 from dl3flow.io.models_yaml import parse_models, write_models
 from dl3flow.io.products import write_fit
 from dl3flow.io.provenance import Provenance
-from dl3flow.steps.reading import read_fit_datasets
 
 
 def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
     """Fit jointly; each dataset without a background model gets one."""
-    datasets = read_fit_datasets(inputs["datasets"], options["energy"], options["on_error"])
+    datasets = limit_energies(read_fit_datasets(inputs["datasets"], options["on_error"]), options["energy"])
     models = add_backgrounds(datasets, parse_models(options["models"], "models"), options["free"])
     result = fit(datasets, models)
     write_models(outputs["models"], result.models, result.free, result.covariance, provenance)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from dl3flow.io.datasets import read_reduced
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import write_map_dataset
 from dl3flow.reduce import RECIPES
 from dl3flow.reduce.stack import stack
-from dl3flow.steps.reading import read_reduced
 
 
 def run(

@@ -1,0 +1,84 @@
+"""A ``background:`` section of the configuration: a method, and what every method is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from regions import Regions
+
+from dl3flow.background import BACKGROUNDS
+from dl3flow.data.maps import Map
+from dl3flow.errors import InputError
+from dl3flow.geometry.axis import PositiveAngle
+from dl3flow.geometry.regions import exclusion_mask, parse_regions, sample_mask
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.registry import Plugin, convert
+
+SHARED = ("exclusion", "exclusion_binsz", "subtract")
+
+
+@dataclass(frozen=True, eq=False)
+class BackgroundSection:
+    """What the section says.
+
+    Attributes
+    ----------
+    method : Plugin
+        Of `BACKGROUNDS`.
+    options : mapping
+        Its keyword arguments.
+    exclusion : Regions or None
+        Sky that the background must not be taken from.
+    exclusion_binsz : Quantity or None
+        Pixel size on which the regions are drawn; that of the map by default.
+    subtract : object or None
+        Models of known sources, as the section gives them.
+    """
+
+    method: Plugin
+    options: Mapping[str, Any]
+    exclusion: Regions | None
+    exclusion_binsz: u.Quantity | None
+    subtract: Any
+
+    def usable_sky(self, geom: SkyGeometry, whole: SkyGeometry, drawn: Map | None = None) -> np.ndarray:
+        """True for the pixels of ``geom`` outside the exclusion; shape (n_lat, n_lon).
+
+        Parameters
+        ----------
+        geom, whole : SkyGeometry
+            A dataset's pixels, and the geometry that they are cut from.
+        drawn : Map, optional
+            Mask that takes the place of the regions: above zero in every bin is usable.
+        """
+        if drawn is not None:
+            usable = np.asarray((drawn.data > 0).reshape(-1, *drawn.geom.shape).all(axis=0))
+            return sample_mask(drawn.geom, usable, geom)
+        if self.exclusion is None:
+            return np.ones(geom.shape, dtype=bool)
+        return exclusion_mask(geom, self.exclusion, whole, self.exclusion_binsz)
+
+
+def parse_background(entry: Any, where: str) -> BackgroundSection:
+    """Check a section whose region, if it has one, is DS9 text.
+
+    Raises
+    ------
+    InputError
+        For an unknown method or option, or a value of the wrong kind.
+    """
+    if not isinstance(entry, Mapping):
+        raise InputError(
+            f"{where}: expected an entry such as `{{name: fov, method: scale}}`, found {entry!r}"
+        )
+    method, options = BACKGROUNDS.bind({k: v for k, v in entry.items() if k not in SHARED}, where)
+    binsz = entry.get("exclusion_binsz")
+    return BackgroundSection(
+        method,
+        options,
+        parse_regions(entry["exclusion"], f"{where}.exclusion") if "exclusion" in entry else None,
+        None if binsz is None else convert(binsz, PositiveAngle, f"{where}.exclusion_binsz"),
+        entry.get("subtract"),
+    )

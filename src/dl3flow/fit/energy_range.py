@@ -1,0 +1,37 @@
+"""The energy range of a fit, as the fit mask of its datasets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import astropy.units as u
+import numpy as np
+
+from dl3flow.data.dataset import Dataset
+from dl3flow.registry import convert
+
+
+def limit_energies(datasets: Sequence[Dataset], limits: Mapping[str, Sequence[str]]) -> list[Dataset]:
+    """Datasets whose fit mask keeps the energy bins that lie whole within the limits of their reduction.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    limits : mapping
+        Lowest and highest energy, as text with a unit, by the name of a reduction; no entry, no limit.
+    """
+    return [_limited(dataset, limits.get(_reduction(dataset))) for dataset in datasets]
+
+
+def _limited(dataset: Dataset, limits: Sequence[str] | None) -> Dataset:
+    if limits is None:
+        return dataset
+    low, high = convert(limits, list[u.Quantity[u.TeV]], f"energy of '{dataset.name}'")
+    keep = np.broadcast_to(dataset.energy.contains_bin(low, high)[:, None, None], dataset.mask_safe.shape)
+    return replace(dataset, mask_fit=keep if dataset.mask_fit is None else dataset.mask_fit & keep)
+
+
+def _reduction(dataset: Dataset) -> str:
+    """A reduced observation is called ``<reduction>-<obs_id>``, a stack as its reduction."""
+    reduction, _, obs_id = dataset.name.rpartition("-")
+    alone = reduction and obs_id.isdigit() and [int(obs_id)] == list(dataset.meta["obs_ids"])
+    return reduction if alone else dataset.name

@@ -1,0 +1,175 @@
+"""Plan: what a checked configuration asks the workflow to make, job by job."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from dl3flow.data.index import ObservationEntry
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job is given beside its files.
+
+    Attributes
+    ----------
+    options : str
+        The slice of the configuration that it reads, as canonical JSON.
+    code : str
+        Digest of the code that it runs.
+    """
+
+    options: str
+    code: str
+
+
+@dataclass(frozen=True, eq=False)
+class DataSource:
+    """A named set of DL3 data.
+
+    Attributes
+    ----------
+    name : str
+    root : str
+        Folder of the index files.
+    entries : mapping of ObservationEntry
+        By obs_id, in increasing order.
+    simulations : mapping of Job
+        By obs_id; empty for data that exist.
+    index : Job or None
+        That of simulated data.
+    truth : sequence of mappings
+        Simulated sources, as their file says.
+    """
+
+    name: str
+    root: str
+    entries: Mapping[int, ObservationEntry]
+    simulations: Mapping[int, Job] = field(default_factory=dict)
+    index: Job | None = None
+    truth: Sequence[Mapping[str, Any]] = ()
+
+    def files(self, obs_id: int) -> dict[str, list[str]]:
+        """Files of one observation: that of its ``events``, and those of further ``responses``."""
+        entry = self.entries[obs_id]
+        events = entry.hdus["events"].path
+        return {
+            "events": [f"{self.root}/{events}"],
+            "responses": [f"{self.root}/{path}" for path in entry.paths if path != events],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """One way to bin a group of observations.
+
+    Attributes
+    ----------
+    name : str
+    source : DataSource
+    jobs : mapping of Job
+        Reduction of each observation, by obs_id in increasing order.
+    mask_file : tuple of str
+        FITS file of the exclusion mask, if there is one.
+    stack, plot : Job
+    """
+
+    name: str
+    source: DataSource
+    jobs: Mapping[int, Job]
+    mask_file: tuple[str, ...]
+    stack: Job
+    plot: Job
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One fit.
+
+    Attributes
+    ----------
+    name : str
+    mode : 'joint' or 'stacked'
+    reductions : tuple of str
+    job, plot : Job
+    """
+
+    name: str
+    mode: str
+    reductions: tuple[str, ...]
+    job: Job
+    plot: Job
+
+
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """One table or map.
+
+    Attributes
+    ----------
+    name : str
+    suffix : 'ecsv' or 'fits'
+        A table or a map.
+    fit, reduction : str
+        What it is made from; one of the two is empty.
+    job, plot : Job
+    """
+
+    name: str
+    suffix: str
+    fit: str
+    reduction: str
+    job: Job
+    plot: Job
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """One analysis file, checked.
+
+    Attributes
+    ----------
+    name : str
+    on_error : 'stop' or 'skip'
+        What to do about observations that cannot be reduced; changes no product, so it is in no job.
+    selection, report : Job
+    reductions, fits, estimators : mapping by name
+    """
+
+    name: str
+    on_error: str
+    selection: Job
+    report: Job
+    reductions: Mapping[str, Reduction]
+    fits: Mapping[str, Fit]
+    estimators: Mapping[str, Estimator]
+
+    @cached_property
+    def pictures(self) -> dict[str, Reduction | Fit | Estimator]:
+        """Everything that has a plot, by name."""
+        return {**self.reductions, **self.fits, **self.estimators}
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the estimators that give a table."""
+        return [name for name, estimator in self.estimators.items() if estimator.suffix == "ecsv"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that a run of the workflow makes.
+
+    Attributes
+    ----------
+    results : str
+        Folder of all products.
+    sources : mapping of DataSource
+        Those in use, by name.
+    analyses : mapping of Analysis
+        By name.
+    """
+
+    results: str
+    sources: Mapping[str, DataSource]
+    analyses: Mapping[str, Analysis]

@@ -1,0 +1,58 @@
+"""What became of each observation: a row of the list of observations."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dl3flow.data.dataset import Dataset
+
+COLUMNS = ("obs_id", "target", "telescope", "ra", "dec", "tstart", "tstop", "livetime", "quality")
+
+
+def outcome(
+    name: str,
+    group: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    failures: Mapping[tuple[str, str], str],
+    read: Callable[[tuple[str, str]], Dataset],
+) -> dict[str, Any]:
+    """Row of one observation: its index entry, whether it is used and why not, and its counts.
+
+    Parameters
+    ----------
+    name, group : str, mapping
+        The group of observations: ``data``, ``left_out`` (reasons by obs_id) and ``reductions`` that use it.
+    entry : mapping
+        Index entry with the `COLUMNS`.
+    failures : mapping
+        Why a reduction failed, by (reduction, obs_id).
+    read : function
+        Gives the reduced observation of (reduction, obs_id); called for the first reduction that did not fail.
+
+    Returns
+    -------
+    row : dict
+        ``status`` is selected, failed or left out.
+    """
+    obs_id = str(entry["obs_id"])
+    row = {"observations": name, "data": group["data"], **{key: entry[key] for key in COLUMNS}}
+    if obs_id in group["left_out"]:
+        return {**row, "status": "left out", "reason": group["left_out"][obs_id]}
+    keys = [(reduction, obs_id) for reduction in group["reductions"]]
+    good = [key for key in keys if key not in failures]
+    reasons = [f"{key[0]}: {failures[key]}" if good else failures[key] for key in keys if key in failures]
+    reason = "; ".join(dict.fromkeys(reasons))
+    if not good:
+        return {**row, "status": "failed" if keys else "left out", "reason": reason or "in no reduction"}
+    dataset = read(good[0])
+    norm = dataset.meta.get("background", {})
+    return {
+        **row,
+        "status": "selected",
+        "reason": reason,
+        "counts": float(np.sum(dataset.counts.data, where=dataset.mask_safe)),
+        "background": float(np.sum(dataset.background.counts.data, where=dataset.mask_safe)),
+        **{key: norm[key] for key in ("norm", "norm_err") if key in norm},
+        "warnings": "; ".join(dataset.meta.get("warnings", [])),
+    }

@@ -1,0 +1,144 @@
+"""Tables of the report: their form, and those of flux points and light curves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+from astropy.time import Time
+from markupsafe import Markup
+
+from dl3flow.data.products import FluxPoints, LightCurve
+from dl3flow.report.numbers import general, number, short, unit_text, with_errors
+from dl3flow.units import FLUX
+
+_MOST_OPEN_ROWS = 40
+_TEXT_HEADINGS = frozenset(
+    {
+        "Target",
+        "Group",
+        "Data",
+        "Telescope",
+        "Status",
+        "Reason",
+        "Result",
+        "Inside 68 %?",
+        "Where",
+        "Fit",
+        "Package",
+        "SHA-256",
+        "Role",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: the first cell of each row is its heading."""
+
+    caption: str
+    headings: Sequence[str | Markup]
+    rows: Sequence[Sequence[str | Markup]]
+
+    @property
+    def is_long(self) -> bool:
+        """True for a table that stays folded until it is asked for."""
+        return len(self.rows) > _MOST_OPEN_ROWS
+
+    def is_text(self, column: int) -> bool:
+        """True for a column of words, which stands at the left."""
+        return column == 0 or self.headings[column] in _TEXT_HEADINGS
+
+
+def alternative(table: FluxPoints | LightCurve) -> str:
+    """Words in place of the picture of a product."""
+    limits = int(np.sum(np.asarray(table.table["is_ul"], dtype=bool)))
+    return (
+        f"{len(table.table) - limits} measured bins, {limits} upper limits; the numbers stand in the table."
+    )
+
+
+def product_table(name: str, product: FluxPoints | LightCurve) -> Table:
+    """Table of a product: one row per energy or time bin."""
+    return (
+        _flux_point_table(name, product)
+        if isinstance(product, FluxPoints)
+        else _light_curve_table(name, product)
+    )
+
+
+def _column(table: QTable, name: str) -> np.ndarray:
+    """Values of a column, NaN where there is no such column."""
+    return np.asarray(table[name], dtype=float) if name in table.colnames else np.full(len(table), np.nan)
+
+
+def _flux_point_table(name: str, product: FluxPoints) -> Table:
+    t = product.table
+    energy, low, high = (t[c].to_value(u.TeV) for c in ("e_ref", "e_min", "e_max"))
+    sed, minus, plus, limit = (product.e2dnde(c).value for c in ("norm", "norm_errn", "norm_errp", "norm_ul"))
+    headings = [
+        "Energy (TeV)",
+        "From (TeV)",
+        "To (TeV)",
+        Markup("E² dN/dE ({})").format(unit_text(u.Unit("TeV cm-2 s-1"))),
+        Markup("Upper limit ({})").format(unit_text(u.Unit("TeV cm-2 s-1"))),
+        "√TS",
+        "Counts",
+        "Predicted",
+    ]
+    is_ul, sqrt_ts, counts, npred = (_column(t, c) for c in ("is_ul", "sqrt_ts", "counts", "npred"))
+    rows = [
+        [
+            general(energy[n], 4),
+            general(low[n], 4),
+            general(high[n], 4),
+            _measured(sed[n], minus[n], plus[n], bool(is_ul[n])),
+            number(limit[n], 3),
+            short(sqrt_ts[n], 2),
+            short(counts[n], 0),
+            short(npred[n], 1),
+        ]
+        for n in range(len(t))
+    ]
+    return Table(f"Flux points of {product.meta.get('source', 'the source')} ({name})", headings, rows)
+
+
+def _light_curve_table(name: str, product: LightCurve) -> Table:
+    t = product.table
+    start, stop = (
+        t[c].mjd if isinstance(t[c], Time) else np.asarray(t[c], dtype=float)
+        for c in ("time_min", "time_max")
+    )
+    flux, minus, plus, limit = (
+        (t[c] * t["ref_flux"]).to_value(FLUX) for c in ("norm", "norm_errn", "norm_errp", "norm_ul")
+    )
+    headings = [
+        "Start (MJD, TT)",
+        "Stop (MJD, TT)",
+        Markup("Flux ({})").format(unit_text(FLUX)),
+        Markup("Upper limit ({})").format(unit_text(FLUX)),
+        "√TS",
+        "Counts",
+        "Predicted",
+    ]
+    is_ul, sqrt_ts, counts, npred = (_column(t, c) for c in ("is_ul", "sqrt_ts", "counts", "npred"))
+    rows = [
+        [
+            f"{start[n]:.5f}",
+            f"{stop[n]:.5f}",
+            _measured(flux[n], minus[n], plus[n], bool(is_ul[n])),
+            number(limit[n], 3),
+            short(sqrt_ts[n], 2),
+            short(counts[n], 0),
+            short(npred[n], 1),
+        ]
+        for n in range(len(t))
+    ]
+    low, high = t["e_min"].to_value(u.TeV).min(), t["e_max"].to_value(u.TeV).max()
+    source = product.meta.get("source", "the source")
+    return Table(f"Light curve of {source}, {low:.4g} to {high:.4g} TeV ({name})", headings, rows)
+
+
+def _measured(value: float, minus: float, plus: float, is_limit: bool) -> Markup:
+    return with_errors(value, minus, plus) + Markup(" (limit)" if is_limit else "")
