@@ -14,7 +14,7 @@ from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators import MAPS, TABLES
-from dl3flow.fit.npred import source_position
+from dl3flow.fit.npred import icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.io.files import read_text
@@ -373,12 +373,12 @@ class _Reader:
         reductions = [self.reductions[key][0] for key in datasets]
         entries = [r.source.entries[obs_id] for r in reductions for obs_id in r.jobs]
         ra, dec = np.radians([e.ra for e in entries]), np.radians([e.dec for e in entries])
-        for source in () if self.models is None else self.models.sources:
-            at = source_position(source).icrs
-            nearest = float(np.degrees(fov.separation(ra, dec, at.ra.rad, at.dec.rad)).min())
+        places = {} if self.models is None else icrs_positions(self.models)
+        for name, at in places.items():
+            nearest = float(np.degrees(fov.separation(ra, dec, *np.radians(at))).min())
             if nearest > _FIELD:
                 raise InputError(
-                    f"{where}: the source '{source.name}' at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) is {nearest:.1f} deg from the "
+                    f"{where}: the source '{name}' at ({at[0]:.4f}, {at[1]:.4f}) deg (icrs) is {nearest:.1f} deg from the "
                     "nearest pointing, outside every field of view: correct its `lon_0` and `lat_0`, or select other observations"
                 )
 
@@ -413,13 +413,17 @@ class _Reader:
             _find(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
         energy = self.content["fits"][fit].get("energy", {}) if fit else {}
         job = _job(step, {"estimator": own, "energy": energy}, plugin, where=where)
-        return Estimator(name, "ecsv" if is_table else "fits", fit, reduction, job, self.plot(kind, where))
+        sources = {} if fit or self.models is None else icrs_positions(self.models)
+        plot = self.plot(kind, where, sources)
+        return Estimator(name, "ecsv" if is_table else "fits", fit, reduction, job, plot)
 
-    def plot(self, kind: str, where: str) -> Job:
-        """Job that draws a product of that kind."""
+    def plot(self, kind: str, where: str, sources: Mapping[str, Any] | None = None) -> Job:
+        """Job that draws a product of that kind; ``sources`` are marked on a map that comes without a fit."""
         if kind not in self.plots:
             raise InputError(f"{where}: there is no plot for '{kind}': {choices(kind, self.plots)}")
-        return _job("plot_product", {"plot": kind, "analysis": self.name}, self.plots[kind])
+        return _job(
+            "plot_product", {"plot": kind, "analysis": self.name, "sources": sources or {}}, self.plots[kind]
+        )
 
 
 def check_analysis(path: Path, config_path: Path) -> list[str]:

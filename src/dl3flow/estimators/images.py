@@ -9,7 +9,7 @@ import numpy as np
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult
-from dl3flow.fit.npred import source_position
+from dl3flow.fit.npred import icrs_positions
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.kernels.convolve import convolve_same
 from dl3flow.kernels.statistics import cash_ts
@@ -86,10 +86,8 @@ def significance_maps(
 
 def map_meta(estimator: str, result: FitResult | None, radius: u.Quantity) -> dict[str, Any]:
     """Facts that belong to every sky map: where the sources are (icrs, deg) and over what circle it was summed."""
-    sources = () if result is None else result.models.sources
-    at = {s.name: source_position(s).icrs for s in sources}
     return {
         "estimator": estimator,
-        "source positions": {name: [float(p.ra.deg), float(p.dec.deg)] for name, p in at.items()},
+        "source positions": {} if result is None else icrs_positions(result.models),
         "correlation_radius": float(radius.to_value(u.deg)),
     }

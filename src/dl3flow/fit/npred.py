@@ -109,6 +109,12 @@ def source_position(source: Source) -> SkyCoord:
     )
 
 
+def icrs_positions(models: Models) -> dict[str, list[float]]:
+    """Declared right ascension and declination of every source, deg, by name."""
+    at = {source.name: source_position(source).icrs for source in models.sources}
+    return {name: [float(p.ra.deg), float(p.dec.deg)] for name, p in at.items()}
+
+
 def frame_of(source: Source) -> str:
     """Frame of a source's position."""
     return str(source.spatial.options.get("frame", "icrs"))

@@ -214,7 +214,12 @@ def read_flux_points(path: Path) -> FluxPoints:
     InputError
         If the file is damaged, of another kind, or lacks a column or unit.
     """
-    return FluxPoints(*_read_points(path, is_curve=False))
+    points = read_table(path)
+    if not isinstance(points, FluxPoints):
+        raise InputError(
+            f"{path}: expected flux points but it looks like a light curve (columns {', '.join(_TIMES)}): name the other file"
+        )
+    return points
 
 
 def read_light_curve(path: Path) -> LightCurve:
@@ -225,7 +230,26 @@ def read_light_curve(path: Path) -> LightCurve:
     InputError
         If the file is damaged, of another kind, or lacks a column or unit.
     """
-    return LightCurve(*_read_points(path, is_curve=True))
+    curve = read_table(path)
+    if not isinstance(curve, LightCurve):
+        raise InputError(
+            f"{path}: expected a light curve but it looks like flux points (no columns {', '.join(_TIMES)}): name the other file"
+        )
+    return curve
+
+
+def read_table(path: Path) -> FluxPoints | LightCurve:
+    """Read flux points or a light curve, whichever the file holds.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or lacks a column or unit.
+    """
+    table, meta = _read_points(path)
+    return (
+        LightCurve(table, meta) if all(name in table.colnames for name in _TIMES) else FluxPoints(table, meta)
+    )
 
 
 def _write_points(
@@ -277,19 +301,14 @@ def _write_fits_table(
     write_product(path, lambda temporary: fits.HDUList(hdus).writeto(temporary))
 
 
-def _read_points(path: Path, *, is_curve: bool) -> tuple[QTable, dict[str, Any]]:
+def _read_points(path: Path) -> tuple[QTable, dict[str, Any]]:
     path = Path(path)
     table, facts, meta = _read_ecsv_points(path) if path.suffix == ".ecsv" else _read_fits_points(path)
     sed_type = str(facts.get("SED_TYPE", meta.get("sed_type", "likelihood")))
     if sed_type != "likelihood":
         raise InputError(f"{path}: the sed_type '{sed_type}' is not supported: convert it to 'likelihood'")
-    if is_curve != all(name in table.colnames for name in _TIMES):
-        expected, found = ("a light curve", "flux points") if is_curve else ("flux points", "a light curve")
-        raise InputError(
-            f"{path}: expected {expected} but it looks like {found} (columns {', '.join(_TIMES)}): name the other file"
-        )
     rows = {name: _flat(table[name], name, len(table), path) for name in table.colnames}
-    for name in _TIMES if is_curve else ():
+    for name in _TIMES if all(name in rows for name in _TIMES) else ():
         rows[name] = (np.asarray(u.Quantity(rows[name]).value) + _reference_day(facts, path)) * u.d
     for name, unit in _NEEDED.items():
         if name not in rows:

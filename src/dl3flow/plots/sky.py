@@ -1,6 +1,7 @@
 """One panel of the sky: WCS axes, image, colour bar, source markers and the circle of correlation."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import astropy.units as u
@@ -15,6 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from dl3flow.data.maps import Map
+from dl3flow.data.products import SkyMap
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.plots import style
 
@@ -191,3 +193,12 @@ def draw_contours(axes: WCSAxes, significance: np.ndarray, level: float) -> bool
 def sky_positions(meta: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Source positions of a map's meta, ICRS, deg."""
     return {str(name): (float(p[0]), float(p[1])) for name, p in meta.get("source positions", {}).items()}
+
+
+def with_sources(product: Any, sources: Mapping[str, Any]) -> Any:
+    """A sky map with further source positions (ICRS, deg, by name) to mark; any other product as it is."""
+    if not isinstance(product, SkyMap) or not sources:
+        return product
+    return replace(
+        product, meta={**product.meta, "source positions": {**sources, **sky_positions(product.meta)}}
+    )

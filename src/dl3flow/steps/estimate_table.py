@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from dl3flow.data.products import FluxPoints, LightCurve
 from dl3flow.estimators import TABLES
 from dl3flow.fit.energy_range import limit_energies
 from dl3flow.io.datasets import read_fit_datasets
-from dl3flow.io.products import read_fit, write_flux_points, write_light_curve
+from dl3flow.io.products import read_fit, write_table
 from dl3flow.io.provenance import Provenance
-
-WRITERS: dict[type, Any] = {FluxPoints: write_flux_points, LightCurve: write_light_curve}
 
 
 def run(
@@ -19,5 +16,4 @@ def run(
     """Estimate one table."""
     estimate, bound = TABLES.bind(options["estimator"], "estimator")
     datasets = limit_energies(read_fit_datasets(inputs["datasets"]), options["energy"])
-    table = estimate(datasets, read_fit(inputs["fit"][0]), **bound)
-    WRITERS[type(table)](outputs["table"], table, provenance)
+    write_table(outputs["table"], estimate(datasets, read_fit(inputs["fit"][0]), **bound), provenance)

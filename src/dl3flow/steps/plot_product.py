@@ -4,25 +4,23 @@ from pathlib import Path
 from typing import Any
 
 from dl3flow.io.files import write_product
-from dl3flow.io.products import read_fit, read_flux_points, read_light_curve
+from dl3flow.io.products import read_fit, read_table
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import read_map_dataset, read_sky_map
 from dl3flow.plots import PLOTS
+from dl3flow.plots.sky import with_sources
 from dl3flow.plots.style import name_analysis, save
 
-READERS: dict[str, Any] = {
-    "dataset": read_map_dataset,
-    "fit": read_fit,
-    "flux_points": read_flux_points,
-    "light_curve": read_light_curve,
-}
+READERS: dict[str, Any] = {".json": read_fit, ".ecsv": read_table, ".fits": read_sky_map}
 
 
 def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
     """Draw one product."""
-    product = READERS.get(options["plot"], read_sky_map)(inputs["product"][0])
+    path = inputs["product"][0]
+    read = read_map_dataset if options["plot"] == "dataset" else READERS[path.suffix]
+    product = with_sources(read(path), options["sources"])
     result = next((read_fit(path) for path in inputs["fit"]), None)
     figure = PLOTS.find(options["plot"], "plot")(product, result)
     name_analysis(figure, options["analysis"])

@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from dl3flow.io.files import read_text, write_text
-from dl3flow.io.products import read_fit, read_flux_points, read_light_curve, read_observation_table
+from dl3flow.io.products import read_fit, read_observation_table, read_table
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.yaml import dump_yaml
 from dl3flow.report.build import build_report
-
-READERS: dict[str, Any] = {"flux_points": read_flux_points, "light_curve": read_light_curve}
 
 
 def run(
@@ -17,12 +15,11 @@ def run(
 ) -> None:
     """Write one page that needs no other file."""
     analysis = options["analysis"]
-    kinds = {name: entry["name"] for name, entry in analysis.get("estimators", {}).items()}
     page = build_report(
         analysis,
         read_observation_table(inputs["observations"][0]),
         {path.parent.name: read_fit(path) for path in inputs["fits"]},
-        {path.stem: READERS[kinds[path.stem]](path) for path in inputs["tables"]},
+        {path.stem: read_table(path) for path in inputs["tables"]},
         {path.stem: read_text(path) for path in inputs["plots"]},
         {**provenance.to_mapping(), "configuration": dump_yaml(analysis)},
         options["truth"] or None,
