@@ -103,7 +103,18 @@ def test_regions_by_pixel_centre(geom: SkyGeometry) -> None:
     assert (~drawn).sum() == 25 * inside.sum()
 
 
-@pytest.mark.parametrize("text", ["", "icrs;circle(a, b)", "image;circle(10, 10, 3)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "icrs;circle(a, b)",
+        "image;circle(10, 10, 3)",
+        "icrs;point(83.63, 22.01)",
+        "icrs;line(83, 22, 84, 22)",
+        "icrs\ncircle(83.63, 22.01, 0.2)\ncircel(84, 22, 0.2)",
+        "icrs;-circle(83.63, 22.01, 0.2)",
+    ],
+)
 def test_wrong_regions_are_told(text: str) -> None:
     with pytest.raises(InputError, match="exclusion"):
         parse_regions(text, "exclusion")

@@ -45,10 +45,11 @@ def test_cash_by_hand() -> None:
     # 2 sum(mu - n ln mu): the founding example of the statistic
     assert cash(np.array([3, 5, 9]), np.array([3.3, 6.8, 9.2])).sum() == pytest.approx(-27.6784, abs=1e-4)
     assert cash(np.array([0.0]), np.array([0.0]))[0] == pytest.approx(2e-25)
-    # n = 13 on a background of 5.5: TS 7.37 (algorithm notes), zero for no excess, zero where nothing is expected
-    assert cash_ts(np.array([13.0, 5.5, 3.0]), np.array([5.5, 5.5, 0.0])) == pytest.approx(
+    # n = 13 on a background of 5.5: TS 7.37 (algorithm notes), zero for no excess
+    assert cash_ts(np.array([13.0, 5.5, 0.0]), np.array([5.5, 5.5, 0.0])) == pytest.approx(
         [7.365, 0, 0], abs=5e-3
     )
+    assert np.isnan(cash_ts(np.array([3.0]), np.array([0.0])))[0]
 
 
 def test_kernels_are_normalised_symmetric_and_cut() -> None:

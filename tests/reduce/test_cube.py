@@ -176,3 +176,22 @@ def test_fov_without_a_usable_bin_is_told(demo_run: Observation) -> None:
     empty = replace(dataset, counts=dataset.counts.with_data(np.zeros_like(dataset.counts.data)))
     with pytest.raises(InputError, match="finds 0 counts outside the exclusion"):
         BACKGROUNDS.find("fov", "")(demo_run, empty, ~nowhere, None, method="scale")
+
+
+def test_events_outside_the_good_time_intervals_are_not_counted(demo_run: Observation) -> None:
+    gti = demo_run.gti
+    middle = 0.5 * (gti.start + gti.stop)
+    half = replace(demo_run, gti=replace(gti, stop=middle))
+    whole, part = reduce(demo_run), reduce(half)
+    assert part.counts.data.sum() == pytest.approx(0.5 * whole.counts.data.sum(), abs=4 * np.sqrt(whole.counts.data.sum()))
+    assert part.exposure.data.max() == pytest.approx(0.5 * whole.exposure.data.max())
+    assert part.background.counts.data.sum() == pytest.approx(0.5 * whole.background.counts.data.sum())
+
+
+def test_a_narrow_true_energy_axis_and_point_like_responses_are_told(demo_run: Observation) -> None:
+    assert reduce(demo_run).meta["warnings"] == []
+    narrow = reduce(demo_run, energy_true={"min": "0.5 TeV", "max": "50 TeV", "nbin": 12})
+    assert "energy_true (0.5 TeV to 50 TeV) does not reach beyond energy" in narrow.meta["warnings"][0]
+    meta = {**demo_run.aeff.meta, "is_pointlike": True}
+    with pytest.raises(InputError, match="the response aeff is POINT-LIKE"):
+        reduce(replace(demo_run, aeff=replace(demo_run.aeff, meta=meta)))

@@ -53,10 +53,16 @@ class Gti:
         """Sum of the intervals, s, not corrected for dead time."""
         return (self.stop - self.start).sum().to(u.s)
 
-    def contains(self, time: u.Quantity) -> np.ndarray:
-        """True for times (after the same reference) inside an interval, both ends included."""
-        t = time.to_value(u.s)[:, None]
-        return np.asarray(((t >= self.start.to_value(u.s)) & (t <= self.stop.to_value(u.s))).any(axis=1))
+    def contains(self, time: u.Quantity, margin: u.Quantity = 0 * u.s) -> np.ndarray:
+        """True for times (after the same reference) inside an interval widened by ``margin``, both ends included."""
+        t = time.to_value(u.s)
+        if not len(self.start):
+            return np.zeros(t.shape, dtype=bool)
+        order = np.argsort(self.start.to_value(u.s), kind="stable")
+        start = self.start.to_value(u.s)[order] - margin.to_value(u.s)
+        reached = np.maximum.accumulate(self.stop.to_value(u.s)[order]) + margin.to_value(u.s)
+        before = np.searchsorted(start, t, side="right") - 1
+        return np.asarray((before >= 0) & (t <= reached[before]))
 
     def union(self, other: "Gti") -> "Gti":
         """Intervals of both, merged where they touch or overlap, on this one's reference."""

@@ -54,6 +54,11 @@ def free_parameters(models: Models) -> tuple[tuple[str, ...], Mapping[str, int]]
     """Names of the free vector's entries, and for every free parameter the position of its entry.
 
     Parameters that carry one link label share the entry of the first of them.
+
+    Raises
+    ------
+    InputError
+        If linked parameters do not have the same unit.
     """
     names: list[str] = []
     position: dict[str, int] = {}
@@ -63,6 +68,11 @@ def free_parameters(models: Models) -> tuple[tuple[str, ...], Mapping[str, int]]
             continue
         if parameter.link and parameter.link in labels:
             position[name] = labels[parameter.link]
+            leader = names[position[name]]
+            if models.parameters()[leader].unit != parameter.unit:
+                raise InputError(
+                    f"parameters '{leader}' and '{name}' are linked but have different units: give them one"
+                )
             continue
         position[name] = len(names)
         if parameter.link:

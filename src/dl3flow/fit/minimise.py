@@ -1,6 +1,6 @@
 """Fit: the minimum of a joint likelihood, with errors; the only door to iminuit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import astropy.units as u
@@ -32,6 +32,7 @@ _SCORE_GAIN = 1.0
 _GAIN = 1e-3
 _STEP = 0.1
 _POSITION_STEP = 0.02 * u.deg
+_FAR = 0.1 * u.deg
 
 
 def add_backgrounds(datasets: Sequence[Dataset], models: Models, free: Sequence[str]) -> Models:
@@ -77,8 +78,7 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
         If a source is seen by no dataset, or a start value lies outside its limits.
     """
     models, warnings = _checked(datasets, models)
-    models = _searched(datasets, models)
-    best = _converged(datasets, models)
+    best = _converged(datasets, _started(datasets, models))
     for restart in (_searched, _grown, _mirrored):
         for _ in range(_MAX_ROUNDS):
             other_start = restart(datasets, best.models)
@@ -88,7 +88,8 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
             if other.stat > best.stat - _GAIN:
                 break
             best = other
-    result = _result(datasets, _with_errors(best), warnings + _unresolved(datasets, best.models))
+    warnings += _unresolved(datasets, best.models) + _wandered(models, best.models)
+    result = _result(datasets, _with_errors(datasets, best), warnings)
     ts = {s.name: source_ts(datasets, result, s.name) for s in result.models.sources}
     return replace(result, minimiser={**result.minimiser, "ts": ts})
 
@@ -159,6 +160,7 @@ class _Minimum:
     models: Models
     offset: float
     scale: np.ndarray
+    covariance: np.ndarray | None = None
 
     @property
     def stat(self) -> float:
@@ -202,23 +204,67 @@ def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[
 
 
 def _reaches(dataset: Dataset, source: Source) -> bool:
-    _, _, inside = dataset.geom.index(source_position(source))
-    if not bool(inside):
-        return False
-    j, i = dataset.geom.nearest(source_position(source))
-    return bool((dataset.exposure.data[:, j, i] > 0).any())
+    """True if any pixel with exposure lies within the source's radius and point spread."""
+    spatial = bind(source.name, source.spatial, {})
+    reach = spatial.plugin.companions["radius"](*spatial.start) + 2 * np.radians(dataset.geom.binsz)
+    if dataset.psf is not None:
+        reach += float(dataset.psf.psf.axis("rad").edges[-1].to_value(u.rad))
+    near = dataset.geom.separation(source_position(source)) <= reach
+    return bool((dataset.exposure.data[:, near] > 0).any())
+
+
+def _is_placed(source: Source) -> bool:
+    """True if the source's position is not free by itself."""
+    return any(source.spatial[n].frozen or source.spatial[n].link for n in ("lon_0", "lat_0"))
+
+
+def _started(datasets: Sequence[Dataset], models: Models) -> Models:
+    """Models with each free position where the data prefer it, all else as declared.
+
+    Where a source is, is judged next to the others at fitted strengths: the first fit keeps every shape and position.
+    """
+    if all(_is_placed(source) for source in models.sources):
+        return models
+    fitted = _minimise(datasets, _with_frozen_shapes(models)).models
+    moved: dict[str, Parameter] = {}
+    for source in models.sources:
+        if not _is_placed(source):
+            moved |= _preferred(datasets, fitted.with_parameters(moved), source)
+    return models.with_parameters(moved)
+
+
+def _with_frozen_shapes(models: Models) -> Models:
+    frozen = {
+        f"{s.name}.{p.name}": replace(p, frozen=True) for s in models.sources for p in s.spatial.parameters
+    }
+    return models.with_parameters(frozen)
 
 
 def _searched(datasets: Sequence[Dataset], models: Models) -> Models:
     """Models with each free position moved to the place that the data prefer; the same object if none is."""
     for source in models.sources:
-        if any(source.spatial[n].frozen or source.spatial[n].link for n in ("lon_0", "lat_0")):
-            continue
-        position, score, present = best_position(datasets, models, source)
-        near = position.separation(source_position(source)) < 1.5 * datasets[0].geom.binsz * u.deg
-        if score > present + _SCORE_GAIN and not near:
-            models = models.with_parameters(_moved(source, position))
+        if not _is_placed(source) and (moved := _preferred(datasets, models, source)):
+            models = models.with_parameters(moved)
     return models
+
+
+def _preferred(datasets: Sequence[Dataset], models: Models, source: Source) -> dict[str, Parameter]:
+    """Position parameters at a place that the data prefer to the source's by far; empty if there is none."""
+    position, score, present = best_position(datasets, models, source)
+    near = position.separation(source_position(source)) < 1.5 * datasets[0].geom.binsz * u.deg
+    return {} if near or score <= present + _SCORE_GAIN else _moved(source, position)
+
+
+def _wandered(declared: Models, found: Models) -> list[str]:
+    """A sentence for each source that ended far from where it was declared."""
+    told = []
+    for before, after in zip(declared.sources, found.sources, strict=True):
+        distance = source_position(before).separation(source_position(after)).to_value(u.deg)
+        if distance > _FAR.to_value(u.deg):
+            told.append(
+                f"{after.name} was found {distance:.2f} deg from its declared position: check that it is the source that was meant"
+            )
+    return told
 
 
 def _moved(source: Source, position: SkyCoord) -> dict[str, Parameter]:
@@ -289,7 +335,7 @@ def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
     # strategy 0: errors are computed once, at the end, and not after every search
     minuit.errordef, minuit.tol, minuit.strategy = 1.0, 0.1, 0
     for name, p, s in zip(likelihood.names, free, scale, strict=True):
-        low, high = _limits(name, p)
+        low, high = _limits(name, p, parameters)
         minuit.limits[name] = (None if np.isnan(low) else low / s, None if np.isnan(high) else high / s)
         minuit.errors[name] = _STEP
     minuit.migrad(ncall=5000)
@@ -299,7 +345,7 @@ def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
     return _updated(_Minimum(minuit, likelihood, models, offset, scale), minuit)
 
 
-def _with_errors(found: _Minimum) -> _Minimum:
+def _with_errors(datasets: Sequence[Dataset], found: _Minimum) -> _Minimum:
     """The same minimum with HESSE errors; the search goes on where they show that it had not arrived."""
     minuit = found.minuit
     if minuit is None:
@@ -309,7 +355,55 @@ def _with_errors(found: _Minimum) -> _Minimum:
     if minuit.fmin.edm > minuit.fmin.edm_goal:
         minuit.migrad(ncall=5000)
         minuit.hesse()
-    return _updated(found, minuit)
+    found = _updated(found, minuit)
+    covariance = _smooth_covariance(datasets, found)
+    if covariance is None:
+        return found
+    parameters = found.models.parameters()
+    errors = np.sqrt(np.diag(covariance))
+    changed = {
+        n: replace(parameters[n], error=float(e)) for n, e in zip(found.likelihood.names, errors, strict=True)
+    }
+    return replace(found, models=_with_links(found.models, changed), covariance=covariance)
+
+
+def _smooth_covariance(datasets: Sequence[Dataset], found: _Minimum) -> np.ndarray | None:
+    """Covariance from differences of the gradient over steps that see past the kinks of the likelihood.
+
+    A point is shared bilinearly among pixels: its likelihood has a kink at every pixel centre, and second derivatives
+    over the minimiser's small steps are wrong there. Positions are stepped by half a pixel first and by the error that
+    follows from it then, other parameters by a tenth of their HESSE error. None where a parameter is not free to be
+    stepped (at a limit), no position is free, or the curvature is not positive.
+    """
+    names, parameters = found.likelihood.names, found.models.parameters()
+    is_position = np.array([n.rsplit(".", 1)[1] in ("lon_0", "lat_0") for n in names])
+    if not is_position.any() or any(_is_at_limit(n, parameters[n], found) for n in names):
+        return None
+    x, gradient = start_vector(found.models), found.likelihood.gradient
+    errors = np.array([parameters[n].error for n in names])
+    half = 0.5 * min(d.geom.binsz for d in datasets) * u.deg
+    steps = np.array(
+        [
+            half.to_value(parameters[n].unit) if p else 0.1 * e
+            for n, p, e in zip(names, is_position, errors, strict=True)
+        ]
+    )
+    covariance: np.ndarray | None = None
+    for _ in range(2):
+        if not np.all(np.isfinite(steps) & (steps > 0)):
+            return None
+        rows = []
+        for k, step in enumerate(steps):
+            shift = np.zeros(len(x))
+            shift[k] = step
+            rows.append((gradient(x + shift) - gradient(x - shift)) / (2 * step))
+        hessian = 0.5 * (np.array(rows) + np.array(rows).T)
+        scaled = hessian / np.sqrt(np.outer(np.abs(np.diag(hessian)), np.abs(np.diag(hessian))))
+        if not np.all(np.isfinite(scaled)) or np.linalg.eigvalsh(scaled)[0] <= 0:
+            return None
+        covariance = 2 * np.linalg.inv(hessian)
+        steps = np.where(is_position, np.sqrt(np.diag(covariance)), steps)
+    return covariance
 
 
 def _updated(found: _Minimum, minuit: Minuit) -> _Minimum:
@@ -340,39 +434,48 @@ def _step(name: str, p: Parameter) -> float:
     return _STEP * abs(p.value) if p.value != 0 else _STEP
 
 
-def _limits(name: str, p: Parameter) -> tuple[float, float]:
+def _limits(name: str, p: Parameter, parameters: Mapping[str, Parameter]) -> tuple[float, float]:
     """The parameter's limits; a position without any stays within twice the search radius of its start."""
     low, high = p.min, p.max
-    kind = name.rsplit(".", 1)[1]
+    model, kind = name.rsplit(".", 1)
     if kind in ("lon_0", "lat_0"):
         reach = 2 * float(SEARCH_RADIUS.to_value(p.unit))
+        if kind == "lon_0":
+            # near the pole the search radius spans all longitudes
+            shrunk = max(np.cos(parameters[f"{model}.lat_0"].quantity.to_value(u.rad)), 1e-3)
+            reach = min(reach / shrunk, float((180 * u.deg).to_value(p.unit)))
         low = p.value - reach if np.isnan(low) else low
         high = p.value + reach if np.isnan(high) else high
-    if kind == "sigma" and np.isnan(low):
-        low = 1e-4 * float((1 * u.deg).to_value(p.unit))
+    if kind == "sigma":
+        degree = float((1 * u.deg).to_value(p.unit))
+        low = 1e-4 * degree if np.isnan(low) or low <= 0 else low
+        # a window grows with the extension: a trial step must not fill the memory
+        high = max(5 * p.value, 0.5 * degree) if np.isnan(high) else high
     if kind == "e":
-        low, high = (0.0 if np.isnan(low) else low), (0.999 if np.isnan(high) else high)
+        low, high = np.fmax(low, 0.0), np.fmin(high, 0.99)
     return low, high
 
 
 def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -> FitResult:
     minuit, names = found.minuit, found.likelihood.names
     parameters = found.models.parameters()
-    at_limit = [n for n in names if _is_at_limit(n, parameters[n])]
+    at_limit = [n for n in names if _is_at_limit(n, parameters[n], found)]
     warnings = warnings + [
         f"{n} ends at a limit ({parameters[n].value:g}): its error is not meaningful" for n in at_limit
     ]
     covariance = np.zeros((len(names), len(names)))
     reasons = []
     if minuit is not None:
-        if minuit.covariance is not None:
+        if found.covariance is not None:
+            covariance = found.covariance
+        elif minuit.covariance is not None:
             covariance = np.asarray(minuit.covariance) * np.outer(found.scale, found.scale)
         fmin = minuit.fmin
         if not fmin.is_valid:
             reasons.append(
                 f"the minimum was not reached (estimated distance {fmin.edm:.2g}, goal {fmin.edm_goal:.2g})"
             )
-        if not fmin.has_accurate_covar and not at_limit:
+        if found.covariance is None and not fmin.has_accurate_covar and not at_limit:
             reasons.append("the covariance is not accurate: a parameter may not be constrained by the data")
         if not np.isfinite(found.stat):
             reasons.append("the statistic is not finite")
@@ -401,8 +504,11 @@ def _vector(found: _Minimum) -> np.ndarray:
     return found.likelihood.start if found.minuit is None else np.array(found.minuit.values) * found.scale
 
 
-def _is_at_limit(name: str, p: Parameter) -> bool:
-    low, high = _limits(name, p)
+def _is_at_limit(name: str, p: Parameter, found: _Minimum) -> bool:
+    """True if the parameter ended at a limit of the minimisation, its own or the one of a position without any."""
+    if found.minuit is None:
+        return False
+    low, high = (v * found.scale[found.likelihood.names.index(name)] for v in found.minuit.limits[name])
     near = max(1e-3 * p.error, 1e-9 * abs(p.value))
     return bool(p.value - low < near or high - p.value < near)
 
@@ -421,6 +527,9 @@ def _dataset_stat(dataset: Dataset, models: Models) -> DatasetStat:
 
 
 def source_ts(datasets: Sequence[Dataset], result: FitResult, source: str) -> float:
-    """Test statistic of a source: stat of the best fit without it, less stat with it."""
+    """Test statistic of a source: stat of the best fit without it, less stat with it.
+
+    The other sources keep their positions and shapes: one that is free to walk would take the place of the missing one.
+    """
     without = replace(result.models, sources=tuple(s for s in result.models.sources if s.name != source))
-    return _converged(datasets, without).stat - result.stat
+    return _minimise(datasets, _with_frozen_shapes(without)).stat - result.stat

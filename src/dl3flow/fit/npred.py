@@ -18,6 +18,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset
+from dl3flow.errors import InputError
 from dl3flow.fit.binding import Binding, bind, for_dataset, free_parameters
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.edisp import kernels_from_density
@@ -31,6 +32,7 @@ from dl3flow.units import ENERGY, EXPOSURE
 _STEP = 1e-4
 # pixels around a template that its centring may fill
 _MARGIN = 3
+_MOST_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,10 @@ def response_at(dataset: Dataset, position: SkyCoord) -> Response:
         profiles = dataset.psf.psf.quantity[:, :, j, i].to_value("sr-1")
         kernels = psf_kernels(profiles, rad.edges.to_value(u.deg), dataset.geom.binsz)
     edisp = np.eye(n_true, dataset.energy.n_bins)
+    if dataset.edisp is None and not dataset.energy_true.is_close(dataset.energy.renamed("energy_true")):
+        raise InputError(
+            f"dataset '{dataset.name}': it has no energy dispersion, and its axes of energy and energy_true differ: add one of the two"
+        )
     if dataset.edisp is not None:
         j, i = response_pixel(dataset.edisp.exposure.geom, dataset.edisp.exposure.data, position)
         edisp = dataset.edisp.edisp.data[:, :, j, i]
@@ -132,6 +138,7 @@ def build_signal(
     geom, kernel_half = dataset.geom, response.kernels.shape[-1] // 2
     frame = frame_of(source)
     factor = oversampling(spatial.plugin, spatial.start, geom)
+    _check_size(dataset, source, spatial, kernel_half)
     points, weights = gauss_legendre_bins(dataset.energy_true.edges.to_value(ENERGY))
     spectrum_gradient = spectral.plugin.companions.get("gradient")
 
@@ -218,6 +225,17 @@ def build_signal(
         return Signal(at.rows, at.columns, counts, pull)
 
     return signal
+
+
+def _check_size(dataset: Dataset, source: Source, spatial: Binding, kernel_half: int) -> None:
+    radius = np.degrees(spatial.plugin.companions["radius"](*spatial.start)) / dataset.geom.binsz
+    pixels = (2 * (radius + _MARGIN + kernel_half) + 1) ** 2
+    need = 16 * dataset.energy_true.n_bins * pixels
+    if need > _MOST_BYTES:
+        raise InputError(
+            f"source '{source.name}': its extension covers {pixels:.3g} pixels of dataset '{dataset.name}', which needs "
+            f"{need / 2**30:.1f} GiB (at most {_MOST_BYTES / 2**30:g}): make it smaller, or the pixels larger"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from dl3flow.models.source import Models, Source
 from dl3flow.units import ENERGY
 
 SEARCH_RADIUS = 0.5 * u.deg
+SEPARATION = 0.15 * u.deg
 
 
 def best_position(
@@ -49,7 +50,11 @@ def best_position(
     score = np.where(good, slope**2 / np.where(good, information, 1.0), 0.0)
     j0, i0 = geom.nearest(source_position(source))
     present = float(score[j0, i0])
-    allowed = np.where(_allowed(grid, source), score, -1.0)
+    free = _allowed(grid, source)
+    for other in others.sources:
+        # residuals of a bright source are no place for a neighbour
+        free &= np.asarray(grid.separation(source_position(other)) > SEPARATION)
+    allowed = np.where(free, score, -1.0)
     best = np.unravel_index(int(np.argmax(allowed)), score.shape)
     return grid[best], float(allowed[best]), present
 

@@ -1,12 +1,16 @@
 """Regions on the sky as pixel masks."""
 
+import warnings
+
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import PixCoord, Regions
+from regions import LineSkyRegion, PixCoord, PointSkyRegion, Regions, TextSkyRegion
 
 from dl3flow.errors import InputError
 from dl3flow.geometry.sky import SkyGeometry
+
+_WITHOUT_AREA = (PointSkyRegion, LineSkyRegion, TextSkyRegion)
 
 
 def parse_regions(text: str, where: str) -> Regions:
@@ -18,7 +22,10 @@ def parse_regions(text: str, where: str) -> Regions:
         If the text holds no region on the sky.
     """
     try:
-        found = Regions.parse(text, format="ds9")
+        with warnings.catch_warnings():
+            # a line that it does not understand is a warning to the parser, and would go missing
+            warnings.simplefilter("error")
+            found = Regions.parse(text, format="ds9")
     except Exception as error:  # the parser raises many kinds
         raise InputError(f"{where}: cannot read the DS9 region text '{text}': {error}") from None
     if not len(found):
@@ -30,6 +37,13 @@ def parse_regions(text: str, where: str) -> Regions:
             raise InputError(
                 f"{where}: the region '{text}' is in pixels: begin it with a frame such as `icrs;`"
             )
+        if isinstance(region, _WITHOUT_AREA):
+            kind = type(region).__name__.removesuffix("SkyRegion").lower()
+            raise InputError(
+                f"{where}: a {kind} covers no area: write a circle, ellipse, box, annulus or polygon"
+            )
+        if not region.meta.get("include", True):
+            raise InputError(f"{where}: `-` before a region is not supported: write what is to be covered")
     return found
 
 

@@ -41,6 +41,7 @@ _IGNORED_KEYS = (
 _FRAMES = ("icrs", "galactic")
 _FROZEN = {"reference", "tilt", "e", "phi"}
 _FROZEN_OF = {"exp_cutoff_power_law": {"reference", "alpha"}}
+_LARGEST_SIGMA, _LARGEST_E = 10.0, 0.99
 _LIMITS = {"sigma": (0.0, math.nan), "e": (0.0, 1.0), "phi": (-180.0, 180.0)}
 # The peer reads a covariance by position, in its own order of parameters: these two come first there.
 _FIRST = ("index", "tilt")
@@ -232,7 +233,7 @@ def _parse_component(entry: Mapping[str, Any], registry: Registry, where: str) -
         )
     for n, item in enumerate(parameters):
         name = item.get("name") if isinstance(item, Mapping) else None
-        if name not in plugin.parameters:
+        if not isinstance(name, str) or name not in plugin.parameters:
             place = f"{where}.parameters[{n}]"
             raise InputError(
                 f"{place}: unknown parameter {name!r} of '{plugin.name}': {choices(str(name), plugin.parameters)}"
@@ -272,6 +273,7 @@ def _parse_parameter(name: str, entry: Mapping[str, Any], plugin: Plugin, where:
         raise InputError(
             f"{where}: the value {value} lies outside its limits {low} to {high}: change one of them"
         )
+    _check_possible(name, value * unit, where)
     error = _number(entry.get("error", 0.0), f"{where}.error")
     if error < 0 or math.isinf(error):
         raise InputError(f"{where}.error: must be a finite number from 0, found {error}")
@@ -282,6 +284,24 @@ def _parse_parameter(name: str, entry: Mapping[str, Any], plugin: Plugin, where:
     if not isinstance(link, str):
         raise InputError(f"{where}.link: expected a label (text), found {link!r}")
     return Parameter(name, value, unit, 0.0 if math.isnan(error) else error, low, high, frozen, link)
+
+
+def _check_possible(name: str, value: u.Quantity, where: str) -> None:
+    """Refuse a value that no source can have, whatever its limits say."""
+    possible, words = True, ""
+    if name == "reference":
+        possible, words = value.value > 0, "an energy above 0"
+    elif name == "sigma":
+        possible, words = (
+            0 <= value.to_value(u.deg) <= _LARGEST_SIGMA,
+            f"an angle from 0 to {_LARGEST_SIGMA} deg",
+        )
+    elif name == "e":
+        possible, words = 0 <= value.value <= _LARGEST_E, f"an eccentricity from 0 to {_LARGEST_E}"
+    elif name == "lat_0":
+        possible, words = abs(value.to_value(u.deg)) <= 90, "an angle from -90 to 90 deg"
+    if not possible:
+        raise InputError(f"{where}.value: expected {words}, found {value}: correct it")
 
 
 def _parse_unit(entry: Mapping[str, Any], internal: u.UnitBase, usual: u.UnitBase, where: str) -> u.UnitBase:
@@ -372,11 +392,8 @@ def _resolve_links(models: Models, where: str, given: set[str]) -> Models:
                 raise InputError(
                     f"{where}: {name} is linked to {leader} but has another value ({other.value}): leave one out"
                 )
-            scale = float(first.unit.to(other.unit))
-            changed[name] = replace(
-                first, name=other.name, unit=other.unit, value=first.value * scale, error=first.error * scale,
-                min=first.min * scale, max=first.max * scale,
-            )  # fmt: skip
+            # one entry of the fit's vector feeds them all: they share its unit
+            changed[name] = replace(first, name=other.name)
     return models.with_parameters(changed)
 
 
@@ -440,22 +457,12 @@ def _covariance_table(models: Models, free: Sequence[str], covariance: np.ndarra
     places = {name: n for n, name in enumerate(free)}
     by_label = {parameters[name].link: n for name, n in places.items() if parameters[name].link}
     slots = np.array([places.get(name, by_label.get(parameters[name].link, -1)) for name in ordered])
-    factors = np.array(
-        [_factor_to_leader(parameters, name, slot, free) for name, slot in zip(ordered, slots, strict=True)]
-    )
     used = slots >= 0
     matrix = np.zeros((len(ordered), len(ordered)))
-    inner = np.asarray(covariance, dtype=float)[np.ix_(slots[used], slots[used])]
-    matrix[np.ix_(used, used)] = inner * np.outer(factors[used], factors[used])
+    matrix[np.ix_(used, used)] = np.asarray(covariance, dtype=float)[np.ix_(slots[used], slots[used])]
     rows: dict[str, Any] = {"Parameters": [_file_name(models, name) for name in ordered]}
     rows.update({str(n): [float(v) for v in matrix[:, n]] for n in range(len(ordered))})
     return Table(rows)
-
-
-def _factor_to_leader(
-    parameters: Mapping[str, Parameter], name: str, slot: int, free: Sequence[str]
-) -> float:
-    return float(parameters[free[slot]].unit.to(parameters[name].unit)) if slot >= 0 else 0.0
 
 
 def _beside(path: Path, name: Any) -> Path:

@@ -16,12 +16,13 @@ def cash(n: np.ndarray, mu: np.ndarray) -> np.ndarray:
 def cash_ts(n: np.ndarray, mu_bkg: np.ndarray) -> np.ndarray:
     """Test statistic of an excess over a known background: 2 (mu_bkg - n + n ln(n / mu_bkg)) per bin.
 
-    Zero where the background is not positive.
+    Zero for no counts on no background, NaN for counts where no background is known.
     """
     good = mu_bkg > 0
     b = np.where(good, mu_bkg, 1.0)
     log_ratio = np.log(np.where(n > 0, n, 1.0) / b)
-    return np.where(good, 2 * (b - n + np.where(n > 0, n * log_ratio, 0.0)), 0.0)
+    unknown = np.where(n > 0, np.nan, 0.0)
+    return np.where(good, 2 * (b - n + np.where(n > 0, n * log_ratio, 0.0)), unknown)
 
 
 def fit_background_norm(

@@ -85,6 +85,12 @@ def cube(
         raise InputError(
             f"{where}: the recipe `cube` needs the response {', '.join(missing)}, which the HDU index does not name"
         )
+    pointlike = [n for n in ("aeff", "edisp") if getattr(observation, n).meta.get("is_pointlike")]
+    if pointlike:
+        raise InputError(
+            f"{where}: the response {', '.join(pointlike)} is POINT-LIKE (HDUCLAS3), made for a directional cut: the recipe `cube` "
+            "needs FULL-ENCLOSURE responses"
+        )
     if cutout is not None:
         try:
             geom = geom.cutout(observation.pointing, cutout)
@@ -103,7 +109,7 @@ def cube(
     second = energy if edisp == "kernel" else MIGRA
     return Dataset(
         name=name,
-        counts=count_events(observation.events, geom, energy),
+        counts=count_events(observation.events, observation.gti, geom, energy),
         background=ExpectedCounts(background),
         exposure=exposure,
         psf=psf_map(observation, observation.psf, geom_irf, energy_true, RAD),
@@ -118,10 +124,21 @@ def cube(
             "telescope": observation.meta.get("telescope", ""),
             "instrument": observation.meta.get("instrument", ""),
             "pointing": [float(observation.pointing.ra.deg), float(observation.pointing.dec.deg)],
-            "warnings": list(observation.meta.get("warnings", [])),
+            "warnings": [*observation.meta.get("warnings", []), *_narrow(energy, energy_true)],
         },
     )
 
 
 def _has_background(background: Map) -> np.ndarray:
     return np.asarray(np.isfinite(background.data) & (background.data > 0))
+
+
+def _narrow(energy: Axis, energy_true: Axis) -> list[str]:
+    """A sentence where events can come from true energies that the axis does not hold."""
+    true, reconstructed = energy_true.edges, energy.edges
+    if true[0] < reconstructed[0] and true[-1] > reconstructed[-1]:
+        return []
+    return [
+        f"energy_true ({true[0]:.3g} to {true[-1]:.3g}) does not reach beyond energy ({reconstructed[0]:.3g} to "
+        f"{reconstructed[-1]:.3g}) at both ends: events that the dispersion carries in are not predicted and fluxes come out wrong"
+    ]
