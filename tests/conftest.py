@@ -68,7 +68,8 @@ def demo_run(demo: Simulation):
 @pytest.fixture(scope="session")
 def demo_dl3(demo: Simulation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded simulation written as a GADF data folder."""
-    from dl3flow.io.gadf import write_hdu_index, write_observation, write_observation_index
+    from dl3flow.io.gadf_index import write_hdu_index, write_observation_index
+    from dl3flow.io.gadf_write import write_observation
     from dl3flow.simulate.events import simulate_observation
     from dl3flow.simulate.plan import observation_entries
 

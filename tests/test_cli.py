@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dl3flow.cli import STEPS, main
-from dl3flow.io.gadf import read_index
+from dl3flow.io.gadf_index import read_index
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,3 +119,19 @@ def test_check_reports_every_bad_file(
     assert [f"{n}.fits.gz" in line for n, line in zip((1001, 1002, 1003, 1004), lines, strict=True)] == [
         True
     ] * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit_datasets"], "the step needs the input 'datasets': give it as `--input datasets PATH`"),
+        (["stack_observations", "--input", "datasets", "README.md"], "the step needs the option 'recipe'"),
+        (["summarise"], "the step needs the option 'analysis'"),
+    ],
+)
+def test_a_missing_role_is_told(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(words) == 1
+    assert said in capsys.readouterr().err

@@ -86,12 +86,29 @@ def _run_step(step: str, words: list[str]) -> int:
 
     from dl3flow.io.provenance import collect_provenance
 
-    inputs = {name: [Path(path) for path in paths] for name, *paths in given.input}
-    outputs = {name: Path(path) for name, path in given.output}
+    inputs = _Roles("input", {name: [Path(path) for path in paths] for name, *paths in given.input})
+    outputs = _Roles("output", {name: Path(*paths) for name, *paths in given.output if paths})
+    settings = dict((*item.split("=", 1), "")[:2] for item in given.setting)
     options = _options(sys.stdin.read() if given.options == "-" else given.options)
     provenance = collect_provenance(step, given.code, options, inputs)
-    module.run(inputs, outputs, options | dict(item.split("=", 1) for item in given.setting), provenance)
+    module.run(inputs, outputs, _Roles("option", {**settings, **options}), provenance)
     return 0
+
+
+class _Roles(dict[str, Any]):
+    """Inputs, outputs or options of a step by name; a missing one is the caller's mistake, told in a sentence."""
+
+    def __init__(self, kind: str, given: dict[str, Any]) -> None:
+        super().__init__(given)
+        self._kind = kind
+
+    def __missing__(self, name: str) -> Any:
+        how = (
+            f"in the JSON of --options: {choices(name, self)}"
+            if self._kind == "option"
+            else f"as `--{self._kind} {name} PATH`"
+        )
+        raise InputError(f"the step needs the {self._kind} '{name}': give it {how}")
 
 
 def _options(text: str) -> dict[str, Any]:

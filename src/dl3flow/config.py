@@ -22,7 +22,8 @@ from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.provenance import canonical_json
 from dl3flow.io.yaml import read_yaml
-from dl3flow.models.source import Models
+from dl3flow.models.source import Component, Models
+from dl3flow.models.spectral import SPECTRAL_MODELS
 from dl3flow.plan import Analysis, DataSource, Estimator, Fit, Job, Plan, Reduction
 from dl3flow.reduce import RECIPES, SAFE_MASKS
 from dl3flow.reduce.select import select_observations
@@ -55,6 +56,10 @@ def load_config(config: Mapping[str, Any], where: str = "configuration") -> Plan
     """
     _check_keys(config, ("analyses", "results", "data"), where, required=("analyses",))
     results = _text(config.get("results", "results"), f"{where}: results").rstrip("/")
+    if not results:
+        raise InputError(
+            f"{where}: results: expected the name of a folder such as `results`, found {config['results']!r}"
+        )
     paths = convert(config["analyses"], list[str], f"{where}: analyses")
     if not paths:
         raise InputError(f"{where}: analyses: the list is empty: name at least one analysis file")
@@ -123,7 +128,7 @@ class _Sources:
                     raise InputError(f"{where}.{name}: give either `path` (a folder) or `simulate` (a file)")
 
     def find(self, name: Any, where: str) -> DataSource:
-        if name not in self._entries:
+        if not isinstance(name, str) or name not in self._entries:
             raise InputError(f"{where}: unknown data source '{name}': {choices(str(name), self._entries)}")
         if name not in self.loaded:
             entry = self._entries[name]
@@ -288,7 +293,7 @@ class _Reader:
         used: list[Plugin | str] = [section.method]
         if section.subtract is not None:
             options["subtract"], _ = _read_models(section.subtract, f"{where}.subtract")
-            used.append("dl3flow.fit.npred")
+            used += ["dl3flow.fit.npred", "dl3flow.io.models_yaml"]
         return options, mask_file, used
 
     def read_models(self) -> tuple[Any, Models | None]:
@@ -340,7 +345,10 @@ class _Reader:
         for model in () if self.models is None else self.models.sources:
             source = simulated.get(model.name.casefold())
             if source is not None:
-                values = dict(source["spectral"])
+                # a parameter means the same only in the same function at the same reference
+                values = (
+                    dict(source["spectral"]) if _is_same_spectrum(source["spectral"], model.spectral) else {}
+                )
                 if source.get("frame", "icrs") == model.spatial.options.get("frame", "icrs"):
                     values |= {"lon_0": source["lon"], "lat_0": source["lat"]}
                 known = {p.name for component in model.components for p in component.parameters}
@@ -411,6 +419,10 @@ class _Reader:
             _find(reduction, self.reductions, "reduction", f"{where}.reduction")
         if "source" in bound and self.models is not None:
             _find(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
+        if "energy" in bound and bound["energy"] is not None:
+            edges = bound["energy"].edges
+            for key in self.content["fits"][fit]["datasets"] if fit else [reduction]:
+                self.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
         energy = self.content["fits"][fit].get("energy", {}) if fit else {}
         job = _job(step, {"estimator": own, "energy": energy}, plugin, where=where)
         sources = {} if fit or self.models is None else icrs_positions(self.models)
@@ -438,8 +450,8 @@ def check_analysis(path: Path, config_path: Path) -> list[str]:
     """
     from dl3flow.io.gadf import read_observation
 
-    config = {**read_yaml(config_path), "analyses": [str(path)]}
     try:
+        config = {**_mapping(read_yaml(config_path), str(config_path)), "analyses": [str(path)]}
         plan = load_config(config, str(config_path))
     except InputError as error:
         return [str(error)]
@@ -484,6 +496,15 @@ def _row(entry: ObservationEntry) -> dict[str, Any]:
     return {key: getattr(entry, key) for key in keys}
 
 
+def _is_same_spectrum(simulated: Mapping[str, Any], spectral: Component) -> bool:
+    if SPECTRAL_MODELS.find(simulated["type"], "spectral").name != spectral.kind:
+        return False
+    fixed = {p.name: p for p in spectral.parameters}.get("reference")
+    return fixed is None or bool(
+        u.isclose(u.Quantity(simulated.get("reference", fixed.quantity)), fixed.quantity)
+    )
+
+
 def _takes_no_fit(plugin: Plugin) -> bool:
     return type(None) in get_args(get_type_hints(plugin.function).get("result"))
 
@@ -491,8 +512,12 @@ def _takes_no_fit(plugin: Plugin) -> bool:
 def _missing_files(source: DataSource, entry: ObservationEntry) -> str:
     if "events" not in entry.hdus:
         return "the HDU index names no EVENTS for it"
-    missing = [path for path in entry.paths if not Path(source.root, path).exists()]
-    return f"{', '.join(missing)} is missing in {source.root}" if missing else ""
+    files = {path: Path(source.root, path) for path in entry.paths}
+    missing = [path for path, file in files.items() if not file.is_file()]
+    if missing:
+        return f"{', '.join(missing)} is missing in {source.root}"
+    empty = [path for path, file in files.items() if file.stat().st_size == 0]
+    return f"{', '.join(empty)} in {source.root} is an empty file" if empty else ""
 
 
 def _data_folder(path: str, where: str) -> Path:

@@ -4,8 +4,10 @@ import ast
 import contextlib
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +17,15 @@ from dl3flow.registry import Plugin
 
 _PACKAGE = "dl3flow"
 _ROOT = Path(__file__).parent
+_CODE = (".py", ".pyc", ".typed")
 _CACHE = "__pycache__/digest-1.json"
 
 
 def digest(step: str, *plugins: Plugin | str, root: Path = _ROOT) -> str:
     """Hash of the meaning of every module that a step and the plug-ins of one job import, at any depth.
 
-    Comments, docstrings, formatting and the order of files play no part. A package's ``__init__`` only lists its
+    Comments, docstrings, formatting and the order of files play no part. Other files beside a module (the templates of
+    the report) count with their content, and other packages that the modules import with their version. A package's ``__init__`` only lists its
     plug-ins, so it is looked through, not followed: a name imported from it leads to the module that defines the
     name, and the plug-ins that a job uses are added by the caller.
 
@@ -46,10 +50,27 @@ def digest(step: str, *plugins: Plugin | str, root: Path = _ROOT) -> str:
         name = waiting.pop()
         if name not in found:
             found[name] = tree.facts(name).meaning
+            found |= tree.beside(name)
+            found |= {
+                source: _version(source) for source, _ in tree.facts(name).imports if _is_foreign(source)
+            }
             waiting.extend(tree.imports(name))
     tree.store()
     text = "\n".join(f"{name} {found[name]}" for name in sorted(found))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_foreign(source: str) -> bool:
+    return source.split(".")[0] not in (_PACKAGE, *sys.stdlib_module_names)
+
+
+@cache
+def _version(source: str) -> str:
+    """Version of the distribution that bears a module's name; empty for one that bears another."""
+    try:
+        return version(source.split(".")[0])
+    except PackageNotFoundError:
+        return ""
 
 
 def registered(package: str, registry: str, root: Path = _ROOT) -> dict[str, str]:
@@ -126,6 +147,13 @@ class _Tree:
         """Modules (never packages) of the project that one module imports itself."""
         targets = (self.resolve(source, attribute) for source, attribute in self.facts(name).imports)
         return {target for target in targets if target is not None}
+
+    def beside(self, name: str) -> dict[str, str]:
+        """Content hashes of the files beside a module that are no Python."""
+        files = (f for f in self.path(name).parent.iterdir() if f.is_file() and f.suffix not in _CODE)
+        return {
+            f"{name.rpartition('.')[0]}/{f.name}": hashlib.sha256(f.read_bytes()).hexdigest() for f in files
+        }
 
     def resolve(self, source: str, attribute: str | None) -> str | None:
         """Module behind ``from source import attribute``, or behind ``import source``; None outside the project."""

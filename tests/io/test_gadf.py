@@ -13,14 +13,10 @@ from astropy.io import fits
 from dl3flow.data.observation import HduEntry, ObservationEntry
 from dl3flow.errors import InputError
 from dl3flow.io.fits_files import open_fits
-from dl3flow.io.gadf import (
-    read_index,
-    read_observation,
-    write_hdu_index,
-    write_observation,
-    write_observation_index,
-)
+from dl3flow.io.gadf import read_observation
+from dl3flow.io.gadf_index import read_index, write_hdu_index, write_observation_index
 from dl3flow.io.gadf_irf import read_irf
+from dl3flow.io.gadf_write import write_observation
 from dl3flow.simulate.plan import observation_entries
 
 IRFS = ("aeff", "edisp", "psf", "bkg")

@@ -10,7 +10,8 @@ from astropy.coordinates import SkyCoord
 
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.sky import SkyGeometry
-from dl3flow.io.gadf import read_index, read_observation
+from dl3flow.io.gadf import read_observation
+from dl3flow.io.gadf_index import read_index
 from dl3flow.irf.aeff import effective_area
 from dl3flow.irf.bkg import background_rate
 from dl3flow.irf.psf import point_spread

@@ -20,7 +20,8 @@ from dl3flow.estimators import TABLES
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.geometry.regions import exclusion_mask, parse_regions
-from dl3flow.io.gadf import read_index, read_observation
+from dl3flow.io.gadf import read_observation
+from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models, write_models
 from dl3flow.io.provenance import collect_provenance
 from dl3flow.io.skymaps import read_map_dataset, write_map_dataset

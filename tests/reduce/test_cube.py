@@ -183,7 +183,9 @@ def test_events_outside_the_good_time_intervals_are_not_counted(demo_run: Observ
     middle = 0.5 * (gti.start + gti.stop)
     half = replace(demo_run, gti=replace(gti, stop=middle))
     whole, part = reduce(demo_run), reduce(half)
-    assert part.counts.data.sum() == pytest.approx(0.5 * whole.counts.data.sum(), abs=4 * np.sqrt(whole.counts.data.sum()))
+    assert part.counts.data.sum() == pytest.approx(
+        0.5 * whole.counts.data.sum(), abs=4 * np.sqrt(whole.counts.data.sum())
+    )
     assert part.exposure.data.max() == pytest.approx(0.5 * whole.exposure.data.max())
     assert part.background.counts.data.sum() == pytest.approx(0.5 * whole.background.counts.data.sum())
 

@@ -17,7 +17,8 @@ from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.regions import exclusion_mask, parse_regions
-from dl3flow.io.gadf import read_index, read_observation
+from dl3flow.io.gadf import read_observation
+from dl3flow.io.gadf_index import read_index
 from dl3flow.kernels.interpolate import hat_matrix
 from dl3flow.models.source import Component, Models, Parameter, Source
 from dl3flow.reduce import RECIPES, SAFE_MASKS

@@ -15,7 +15,7 @@ from dl3flow.fit.energy_range import limit_energies
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.io.datasets import read_fit_datasets
-from dl3flow.io.gadf import read_index
+from dl3flow.io.gadf_index import read_index
 from dl3flow.io.hdf5 import read_dataset, read_failure
 from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.products import read_observation_table

@@ -15,7 +15,7 @@ rule simulate_dl3:
         "Simulate observation {wildcards.obs_id} of {wildcards.data}"
     shell:
         "python -m dl3flow simulate_dl3 --output events {output.events:q}"
-        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule index_dl3:
@@ -35,7 +35,6 @@ rule index_dl3:
     message:
         "Write the index of {wildcards.data}"
     shell:
-        # the options of many observations are too long for one argument
         "python -m dl3flow index_dl3 --output observations {output.observations:q} --output hdus {output.hdus:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 

@@ -18,7 +18,7 @@ rule reduce_observation:
     shell:
         "python -m dl3flow reduce_observation --input events {input.events:q} --input responses {input.responses:q}"
         " --input mask {input.mask:q} --output dataset {output.dataset:q}"
-        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule stack_observations:
@@ -42,4 +42,4 @@ rule stack_observations:
     shell:
         "python -m dl3flow stack_observations --input datasets {input.datasets:q} --output dataset {output.dataset:q}"
         " --setting on_error={resources.on_error:q}"
-        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"

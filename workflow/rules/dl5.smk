@@ -22,7 +22,7 @@ rule fit_datasets:
         "python -m dl3flow fit_datasets --input datasets {input.datasets:q}"
         " --output fit {output.fit:q} --output models {output.models:q} --output covariance {output.covariance:q}"
         " --setting on_error={resources.on_error:q}"
-        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule estimate_table:
@@ -45,7 +45,7 @@ rule estimate_table:
         "Estimate {wildcards.analysis}/{wildcards.estimator}"
     shell:
         "python -m dl3flow estimate_table --input datasets {input.datasets:q} --input fit {input.fit:q}"
-        " --output table {output.table:q} --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --output table {output.table:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule estimate_map:
@@ -68,4 +68,4 @@ rule estimate_map:
         "Estimate {wildcards.analysis}/{wildcards.estimator}"
     shell:
         "python -m dl3flow estimate_map --input datasets {input.datasets:q} --input fit {input.fit:q}"
-        " --output map {output.map:q} --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --output map {output.map:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"

@@ -20,7 +20,7 @@ rule plot_product:
     shell:
         "python -m dl3flow plot_product --input product {input.product:q} --input fit {input.fit:q}"
         " --output svg {output.svg:q} --output png {output.png:q}"
-        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule summarise:
@@ -43,4 +43,4 @@ rule summarise:
     shell:
         "python -m dl3flow summarise --input observations {input.observations:q} --input fits {input.fits:q}"
         " --input tables {input.tables:q} --input plots {input.plots:q} --output report {output.report:q}"
-        " --options {params.options:q} --code {params.code:q} > {log:q} 2>&1"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"

@@ -2,24 +2,21 @@
 
 from collections.abc import Sequence
 
-import astropy.units as u
-import numpy as np
 from astropy.table import QTable
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FitResult, FluxPoints
-from dl3flow.errors import InputError
 from dl3flow.estimators.norms import (
     Sigmas,
     find_source,
     norm_row,
     point_meta,
     reference_columns,
+    snapped_edges,
     split_prediction,
 )
 from dl3flow.estimators.registry import TABLES
-from dl3flow.geometry.axis import Axis, EnergyAxis
-from dl3flow.units import ENERGY
+from dl3flow.geometry.axis import EnergyAxis
 
 
 @TABLES.register()
@@ -67,22 +64,4 @@ def flux_points(
     table = QTable(
         {**reference_columns(found, edges[:-1], edges[1:]), **{k: [r[k] for r in rows] for k in rows[0]}}
     )
-    return FluxPoints(table, point_meta(source, n_sigma, n_sigma_ul))
-
-
-def snapped_edges(axis: Axis, wanted: u.Quantity) -> u.Quantity:
-    """Edges of ``axis`` nearest (in log energy) to the wanted ones, each once.
-
-    Raises
-    ------
-    InputError
-        If fewer than two are left.
-    """
-    x = np.log(axis.edges.to_value(ENERGY))
-    nearest = np.unique([int(np.argmin(np.abs(x - e))) for e in np.log(wanted.to_value(ENERGY))])
-    if len(nearest) < 2:
-        raise InputError(
-            f"estimator flux_points: the energies {wanted[0]:.4g} to {wanted[-1]:.4g} do not overlap those of the data, "
-            f"{axis.edges[0]:.4g} to {axis.edges[-1]:.4g}: correct `energy`"
-        )
-    return axis.edges[nearest]
+    return FluxPoints(table, point_meta(source, n_sigma, n_sigma_ul, edges, energy.edges))

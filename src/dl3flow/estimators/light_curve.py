@@ -8,13 +8,13 @@ from astropy.table import QTable
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FitResult, LightCurve
-from dl3flow.errors import InputError
 from dl3flow.estimators.norms import (
     Sigmas,
     find_source,
     norm_row,
     point_meta,
     reference_columns,
+    snapped_edges,
     split_prediction,
 )
 from dl3flow.estimators.registry import TABLES
@@ -41,7 +41,7 @@ def light_curve(
     result : FitResult
     source : str
     energy : Axis, optional
-        The bins from its first to its last edge are joined; all energies by default.
+        The bins from its first to its last edge, each moved to the nearest edge of the data, are joined; all by default.
     time : 'run'
         One bin per dataset.
     n_sigma, n_sigma_ul : float
@@ -59,23 +59,19 @@ def light_curve(
     found = find_source(result, source, "estimator light_curve")
     rows = []
     for dataset in datasets:
-        inside = dataset.energy.contains_bin(
-            *((None, None) if energy is None else (energy.edges[0], energy.edges[-1]))
+        edges = (
+            dataset.energy.edges if energy is None else snapped_edges(dataset.energy, energy.edges[[0, -1]])
         )
-        if not inside.any():
-            raise InputError(
-                f"estimator light_curve: dataset '{dataset.name}' has no energy bin in the range asked for: widen `energy`"
-            )
-        keep = dataset.mask & inside[:, None, None]
+        keep = dataset.mask & dataset.energy.contains_bin(edges[0], edges[-1])[:, None, None]
         signal, other = split_prediction(dataset, result.models, found)
-        edges = dataset.energy.edges
-        low, high = edges[:-1][inside][:1], edges[1:][inside][-1:]
-        columns = {name: value[0] for name, value in reference_columns(found, low, high).items()}
+        columns = {name: value[0] for name, value in reference_columns(found, edges[:1], edges[-1:]).items()}
         row = norm_row([(dataset.counts.data[keep], signal[keep], other[keep])], n_sigma, n_sigma_ul)
         rows.append({**_interval(dataset), **columns, **row, "dataset": dataset.name})
     rows.sort(key=lambda row: row["time_min"])
     table = QTable({name: _column([row[name] for row in rows]) for name in rows[0]})
-    return LightCurve(table, {**point_meta(source, n_sigma, n_sigma_ul), "time": time})
+    ends = u.Quantity([table["e_min"][0], table["e_max"][0]])
+    meta = point_meta(source, n_sigma, n_sigma_ul, ends, None if energy is None else energy.edges[[0, -1]])
+    return LightCurve(table, {**meta, "time": time})
 
 
 def _interval(dataset: Dataset) -> dict[str, u.Quantity]:

@@ -13,6 +13,7 @@ from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError, choices
 from dl3flow.fit.binding import bind
 from dl3flow.fit.npred import predict_counts
+from dl3flow.geometry.axis import Axis
 from dl3flow.kernels.integrate import gauss_legendre_bins
 from dl3flow.kernels.norm import fit_norm
 from dl3flow.models.source import Models, Source
@@ -20,6 +21,8 @@ from dl3flow.units import DNDE, EFLUX, ENERGY, FLUX
 
 # below this test statistic (two sigma) a point is published as an upper limit
 TS_LIMIT = 4.0
+# a wanted edge this close to one of the data is the same
+_MOVED = 0.01
 
 
 def _positive(value: object) -> float:
@@ -123,12 +126,38 @@ def reference_columns(source: Source, low: u.Quantity, high: u.Quantity) -> dict
     }
 
 
-def point_meta(source: str, n_sigma: float, n_sigma_ul: float) -> dict[str, object]:
-    """Facts that belong to every table of norms."""
+def point_meta(
+    source: str, n_sigma: float, n_sigma_ul: float, edges: u.Quantity, wanted: u.Quantity | None
+) -> dict[str, object]:
+    """Facts that belong to every table of norms, with a warning where its energies are not those asked for."""
+    moved = wanted is not None and (
+        len(edges) != len(wanted) or not np.allclose((edges / wanted).to_value(""), 1, rtol=_MOVED)
+    )
+    listed = ", ".join(f"{edge:.3g}" for edge in edges.to_value(ENERGY))
+    warning = f"energies were moved to the nearest edges of the data: {listed} TeV" if moved else ""
     return {
         "source": source,
         "sed_type": "likelihood",
         "n_sigma": n_sigma,
         "n_sigma_ul": n_sigma_ul,
         "ul_conf": round(float(chdtr(1, n_sigma_ul**2)), 6),
+        "warnings": [warning] if warning else [],
     }
+
+
+def snapped_edges(axis: Axis, wanted: u.Quantity) -> u.Quantity:
+    """Edges of ``axis`` nearest (in log energy) to the wanted ones, each once.
+
+    Raises
+    ------
+    InputError
+        If fewer than two are left.
+    """
+    x = np.log(axis.edges.to_value(ENERGY))
+    nearest = np.unique([int(np.argmin(np.abs(x - e))) for e in np.log(wanted.to_value(ENERGY))])
+    if len(nearest) < 2:
+        raise InputError(
+            f"the energies {wanted[0]:.4g} to {wanted[-1]:.4g} do not overlap those of the data, "
+            f"{axis.edges[0]:.4g} to {axis.edges[-1]:.4g}: correct `energy`"
+        )
+    return axis.edges[nearest]

@@ -24,18 +24,9 @@ from dl3flow.io.fits_files import (
     reference_mjd,
     text_key,
 )
-from dl3flow.io.gadf_index import read_index, resolve_below, write_hdu_index, write_observation_index
+from dl3flow.io.gadf_index import resolve_below
 from dl3flow.io.gadf_irf import read_irf
-from dl3flow.io.gadf_write import write_observation
 from dl3flow.irf.table import IrfTable
-
-__all__ = [
-    "read_index",
-    "read_observation",
-    "write_hdu_index",
-    "write_observation",
-    "write_observation_index",
-]
 
 _TIME_SCALES = ("tt", "utc", "tai", "tdb", "tcb", "tcg", "ut1")
 _MJD_1960, _MJD_2100 = 36934, 88069
@@ -43,6 +34,8 @@ _SECONDS_PER_DAY = 86400
 # A GTI may exceed TSTART..TSTOP by this share of the span: keywords are often rounded to seconds.
 _GTI_TOLERANCE = 0.1
 _SUSPICIOUS = 0.01
+_FIXED_MODES = ("POINTING", "WOBBLE", "")
+_SAME_POINTING = 0.01  # deg
 _FEW_EVENTS = 1000
 _WRONG_RATE = 500
 
@@ -112,7 +105,7 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
         obs_id=entry.obs_id,
         events=events,
         gti=gti,
-        pointing=_pointing(header, where),
+        pointing=_pointing(header, entry, where),
         deadtime_fraction=1 - deadc,
         aeff=irfs["aeff"],
         edisp=irfs.get("edisp"),
@@ -172,13 +165,25 @@ def _observation_span(
     return start, stop
 
 
-def _pointing(header: fits.Header, where: str) -> SkyCoord:
+def _pointing(header: fits.Header, entry: ObservationEntry, where: str) -> SkyCoord:
+    mode = str(header.get("OBS_MODE", "POINTING")).strip().upper()
+    if mode not in _FIXED_MODES:
+        raise InputError(
+            f"{where}: OBS_MODE is '{mode}', which does not keep one direction: only {', '.join(filter(None, _FIXED_MODES))} can be reduced"
+        )
     ra, dec = number_key(header, "RA_PNT", where), number_key(header, "DEC_PNT", where)
     if not 0 <= ra <= 360:
         raise InputError(f"{where}: RA_PNT must lie between 0 and 360 deg, found {ra}")
     if not -90 <= dec <= 90:
         raise InputError(f"{where}: DEC_PNT must lie between -90 and 90 deg, found {dec}")
-    return SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
+    at = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
+    distance = at.separation(SkyCoord(entry.ra * u.deg, entry.dec * u.deg, frame="icrs")).deg
+    if distance > _SAME_POINTING:
+        raise InputError(
+            f"{where}: RA_PNT, DEC_PNT ({ra:.4f}, {dec:.4f}) lie {distance:.3f} deg from the pointing in the index "
+            f"({entry.ra:.4f}, {entry.dec:.4f}): one of the two is wrong"
+        )
+    return at
 
 
 def _per_row(

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from dl3flow.data.observation import Observation
+from dl3flow.io.files import write_product
 from dl3flow.io.gadf_irf import LAYOUTS
 from dl3flow.irf.table import IrfTable
 
@@ -49,7 +50,12 @@ def save_tables(path: Path, tables: Sequence[tuple[str, Sequence[fits.Column], M
     plain = BytesIO()
     hdus.writeto(plain)
     content = plain.getvalue()
-    path.write_bytes(gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
+    packed = gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(packed)
+
+    write_product(path, write)
 
 
 def write_observation(path: Path, observation: Observation) -> None:

@@ -249,10 +249,11 @@ def _fit_warnings(name: str, fit: FitResult) -> list[str]:
 
 
 def _table_warnings(name: str, table: FluxPoints | LightCurve) -> list[str]:
-    if "success" not in table.table.colnames:
-        return []
-    n_failed = int((~np.asarray(table.table["success"], dtype=bool)).sum())
-    return [f"{name}: {n_failed} of {len(table.table)} bins have no valid result."] if n_failed else []
+    told = [_as_sentence(f"{name}: {text}") for text in table.meta.get("warnings", [])]
+    if "success" in table.table.colnames:
+        n_failed = int((~np.asarray(table.table["success"], dtype=bool)).sum())
+        told += [f"{name}: {n_failed} of {len(table.table)} bins have no valid result."] if n_failed else []
+    return told
 
 
 def _observation_table(observations: Sequence[Mapping[str, Any]]) -> Table:

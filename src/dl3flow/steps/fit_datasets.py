@@ -15,7 +15,9 @@ def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
     """Fit jointly; each dataset without a background model gets one."""
-    datasets = limit_energies(read_fit_datasets(inputs["datasets"], options["on_error"]), options["energy"])
+    datasets = limit_energies(
+        read_fit_datasets(inputs["datasets"], options.get("on_error", "stop")), options["energy"]
+    )
     models = add_backgrounds(datasets, parse_models(options["models"], "models"), options["free"])
     result = fit(datasets, models)
     write_models(outputs["models"], result.models, result.free, result.covariance, provenance)

@@ -9,7 +9,6 @@ from dl3flow.data.index import ObservationEntry
 from dl3flow.errors import InputError
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.hdf5 import write_dataset, write_failure
-from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import read_mask
 from dl3flow.reduce import RECIPES, SAFE_MASKS
@@ -40,5 +39,6 @@ def run(
 
 
 def _known(models: Any, dataset: Any) -> Any:
-    # by name, so that the digest of a reduction holds the likelihood's code only where a model is subtracted
-    return import_module("dl3flow.fit.npred").predict_counts(dataset, parse_models(models, "subtract"))[0]
+    # by name, so that the digest of a reduction holds the code of models only where one is subtracted
+    parsed = import_module("dl3flow.io.models_yaml").parse_models(models, "subtract")
+    return import_module("dl3flow.fit.npred").predict_counts(dataset, parsed)[0]

@@ -14,7 +14,7 @@ def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
     """Write the list; with the setting ``on_error=stop`` fail instead where observations could not be reduced."""
-    why = read_failures(inputs["datasets"], options["on_error"])
+    why = read_failures(inputs["datasets"], options.get("on_error", "stop"))
     failures = {(path.parent.name, path.stem): reason for path, reason in why.items()}
     files = {(path.parent.name, path.stem): path for path in inputs["datasets"] if path not in why}
     rows = [

@@ -16,6 +16,6 @@ def run(
     """Stack all observations; with the setting ``on_error=skip`` without those that could not be reduced."""
     recipe, bound = RECIPES.bind(options["recipe"], "recipe")
     geometries = recipe.companions["geometry"](**bound)
-    datasets = read_reduced(inputs["datasets"], options["on_error"])
+    datasets = read_reduced(inputs["datasets"], options.get("on_error", "stop"))
     stacked = stack(datasets, options["name"], *geometries)
     write_map_dataset(outputs["dataset"], stacked, provenance)
