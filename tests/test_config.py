@@ -294,6 +294,21 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
             ["fits.joint.energy.cube", "no whole energy bin", "1 TeV to 10 TeV"],
         ),
         (
+            "estimators/sed/energy",
+            {"min": "20 TeV", "max": "30 TeV", "nbin": 2},
+            ["estimators.sed.energy", "no whole energy bin", "1 TeV to 10 TeV"],
+        ),
+        (
+            "reductions/cube/recipe/center",
+            {"frame": "icrs", "lon": "228.5 deg", "lat": "-59.2 deg"},
+            ["reductions.cube.recipe.center", "deg from the nearest pointing", "correct `center`"],
+        ),
+        (
+            "reductions/cube/recipe/energy_true",
+            {"min": "100 TeV", "max": "800 TeV", "nbin": 5},
+            ["reductions.cube.recipe.energy_true", "100 TeV to 800 TeV does not overlap `energy`"],
+        ),
+        (
             "estimators/sed/name",
             "flux_point",
             ["estimators.sed.name", "did you mean 'flux_points'?", "light_curve"],
@@ -414,8 +429,8 @@ def test_missing_files_are_listed_all_at_once(folder: Path, incomplete: dict) ->
 def test_missing_files_are_left_out_on_request(folder: Path, incomplete: dict) -> None:
     analysis = load(data=incomplete).analyses["a"]
     assert list(analysis.reductions["cube"].jobs) == [1001, 1004]
-    left_out = json.loads(analysis.selection.options)["groups"]["runs"]["left_out"]
-    assert left_out == {str(n): f"data/{n}.fits.gz is missing in dl3" for n in (1002, 1003)}
+    failed = json.loads(analysis.selection.options)["groups"]["runs"]["failed"]
+    assert failed == {str(n): f"data/{n}.fits.gz is missing in dl3" for n in (1002, 1003)}
 
 
 def test_region_files_travel_as_text_and_masks_as_files(folder: Path) -> None:

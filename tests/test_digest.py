@@ -142,3 +142,30 @@ def test_all_steps_take_a_moment() -> None:
     start = time.perf_counter()
     assert [digest(step) for step in steps] == digests
     assert time.perf_counter() - start < 0.5  # 20 ms on a quiet machine
+
+
+def test_a_template_beside_a_module_counts(root: Path) -> None:
+    (root / "io/page.html").write_text("<p>one</p>")
+    assert edited(root, "io/page.html", lambda text: text.replace("one", "two")) == {
+        "flux": True,
+        "curve": True,
+        "reduce": False,
+    }
+
+
+def test_the_version_of_an_imported_package_counts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "kernels/sums.py").write_text("import numpy\n\n\ndef total(x):\n    return numpy.sum(x)\n")
+    monkeypatch.setattr(module, "_version", lambda source: "1.0")
+    module._tree.cache_clear()
+    before = digest("reduce", root=root), digest("estimate", "dl3flow.estimators.light_curve", root=root)
+    monkeypatch.setattr(module, "_version", lambda source: "1.1")
+    after = digest("reduce", root=root), digest("estimate", "dl3flow.estimators.light_curve", root=root)
+    assert (before[0] != after[0], before[1] == after[1]) == (True, True)
+
+
+def test_the_report_depends_on_its_template() -> None:
+    module._tree.cache_clear()
+    assert set(module._tree(module._ROOT).beside("dl3flow.report.build")) == {
+        "dl3flow.report/report.css",
+        "dl3flow.report/report.html",
+    }

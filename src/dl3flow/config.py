@@ -17,6 +17,7 @@ from dl3flow.estimators import MAPS, TABLES
 from dl3flow.fit.npred import icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
+from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.io.files import read_text
 from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models
@@ -223,14 +224,16 @@ class _Reader:
         reasons = {obs_id: str(why) for obs_id, why in {**left_out, **problems}.items()}
         selected = tuple(sorted(e.obs_id for e in chosen if e.obs_id not in problems))
         if not selected:
-            why = f" (such as {next(iter(reasons))}: {next(iter(reasons.values()))})" if reasons else ""
+            first = next(iter({**problems, **reasons}.items()), None)
+            why = f" (such as {first[0]}: {first[1]})" if first else ""
             raise InputError(
                 f"{where}: no observation of '{source.name}' is left of {len(source.entries)}{why}: widen `select`"
             )
         options = {
             "data": source.name,
             "entries": [_row(source.entries[i]) for i in sorted({*selected, *reasons})],
-            "left_out": {str(obs_id): reasons[obs_id] for obs_id in sorted(reasons)},
+            "left_out": {str(i): str(left_out[i]) for i in sorted(left_out)},
+            "failed": {str(i): problems[i] for i in sorted(problems)},
         }
         return _Group(source, selected, options)
 
@@ -258,6 +261,8 @@ class _Reader:
             recipe.companions["geometry"](**bound)
         except InputError as error:
             raise InputError(f"{where}.recipe: {error}") from None
+        self.check_axes(bound, f"{where}.recipe")
+        self.check_overlap(recipe.companions["geometry"](**bound)[0], group, f"{where}.recipe")
         masks = entry.get("safe_mask", [])
         if not isinstance(masks, list):
             raise InputError(
@@ -375,6 +380,27 @@ class _Reader:
                     f"{where}: the model '{model.name}' is for the datasets {', '.join(model.datasets)} only, of which this fit has none "
                     f"{choices(model.datasets[0] if model.datasets else '', known)}"
                 )
+
+    def check_axes(self, bound: Mapping[str, Any], where: str) -> None:
+        """Raise if no true energy can be reconstructed within the energies."""
+        energy, true = bound["energy"].edges, bound.get("energy_true")
+        if true is not None and (true.edges[0] >= energy[-1] or true.edges[-1] <= energy[0]):
+            raise InputError(
+                f"{where}.energy_true: {true.edges[0]:.4g} to {true.edges[-1]:.4g} does not overlap `energy`, "
+                f"{energy[0]:.4g} to {energy[-1]:.4g}: make it reach beyond it at both ends"
+            )
+
+    def check_overlap(self, geom: SkyGeometry, group: _Group, where: str) -> None:
+        """Raise if no pointing comes near the map."""
+        entries = [group.source.entries[obs_id] for obs_id in group.selected]
+        at = geom.center.icrs
+        ra, dec = np.radians([e.ra for e in entries]), np.radians([e.dec for e in entries])
+        nearest = float(np.degrees(fov.separation(ra, dec, at.ra.rad, at.dec.rad)).min())
+        if nearest > _FIELD + 0.5 * geom.binsz * float(np.hypot(*geom.shape)):
+            raise InputError(
+                f"{where}.center: the map centred on ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) is {nearest:.1f} deg from the "
+                "nearest pointing, outside every field of view: correct `center`, or select other observations"
+            )
 
     def check_positions(self, datasets: Sequence[str], where: str) -> None:
         """Raise if a source is further from every pointing than any field of view reaches."""

@@ -99,7 +99,7 @@ def test_reference_fluxes_of_a_power_law(point_models: Callable[..., Models]) ->
 
 def test_light_curve_has_a_row_per_run_in_order_of_time(datasets: list[Dataset], result: FitResult) -> None:
     estimate, options = TABLES.bind(
-        {"name": "light_curve", "source": "s", "energy": {"min": "2 TeV", "max": "10 TeV", "nbin": 1}}, "lc"
+        {"name": "light_curve", "source": "s", "energy": {"min": "2 TeV", "max": "10 TeV"}}, "lc"
     )
     table = estimate(datasets[::-1], result, **options).table
     assert table["time_min"].to_value("d") == pytest.approx([60070, 60071])

@@ -284,6 +284,8 @@ BAD = [
     ("GTI MJDREFI missing", key("GTI", "MJDREFI", None), "HDU 'GTI': the keyword MJDREFI is missing"),
     ("TSTOP missing", key("EVENTS", "TSTOP", None), "the keyword TSTOP is missing"),
     ("RA_PNT text", key("EVENTS", "RA_PNT", "83.63"), "the keyword RA_PNT must be a number, found '83.63'"),
+    ("RA_PNT elsewhere", key("EVENTS", "RA_PNT", 85.0), "deg from the pointing in the index"),
+    ("OBS_MODE drift", key("EVENTS", "OBS_MODE", "DRIFT"), "OBS_MODE is 'DRIFT', which does not keep one direction"),
     ("RA_PNT range", key("EVENTS", "RA_PNT", 400.0), "RA_PNT must lie between 0 and 360 deg, found 400"),
     ("DEC_PNT range", key("EVENTS", "DEC_PNT", 95.0), "DEC_PNT must lie between -90 and 90 deg, found 95"),
     ("DEADC zero", key("EVENTS", "DEADC", 0.0), "DEADC must lie in (0, 1], found 0"),

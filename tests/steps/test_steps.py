@@ -139,7 +139,13 @@ def test_the_list_tells_counts_and_reasons(reduce, plain: Dataset, tmp_path: Pat
         | {"livetime": 1.0, "quality": 0}
         for n in (1001, 1002)
     ]
-    group = {"data": "sim", "entries": rows, "left_out": {"1002": "not in obs_ids"}, "reductions": ["cube"]}
+    group = {
+        "data": "sim",
+        "entries": rows,
+        "failed": {},
+        "left_out": {"1002": "not in obs_ids"},
+        "reductions": ["cube"],
+    }
     inputs = {"datasets": [reduce({"name": "fov", "exclusion": REGION})]}
     provenance = collect_provenance("select_observations", "0", {}, inputs)
     out = tmp_path / "observations.ecsv"

@@ -18,7 +18,7 @@ from dl3flow.estimators.norms import (
     split_prediction,
 )
 from dl3flow.estimators.registry import TABLES
-from dl3flow.geometry.axis import EnergyAxis
+from dl3flow.geometry.axis import EnergyRange
 
 
 @TABLES.register()
@@ -27,7 +27,7 @@ def light_curve(
     result: FitResult,
     *,
     source: str,
-    energy: EnergyAxis | None = None,
+    energy: EnergyRange | None = None,
     time: Literal["run"] = "run",
     n_sigma: Sigmas = 1.0,
     n_sigma_ul: Sigmas = 2.0,
@@ -41,7 +41,7 @@ def light_curve(
     result : FitResult
     source : str
     energy : Axis, optional
-        The bins from its first to its last edge, each moved to the nearest edge of the data, are joined; all by default.
+        The bins from its low to its high end, each moved to the nearest edge of the data, are joined; all by default.
     time : 'run'
         One bin per dataset.
     n_sigma, n_sigma_ul : float
@@ -59,9 +59,7 @@ def light_curve(
     found = find_source(result, source, "estimator light_curve")
     rows = []
     for dataset in datasets:
-        edges = (
-            dataset.energy.edges if energy is None else snapped_edges(dataset.energy, energy.edges[[0, -1]])
-        )
+        edges = dataset.energy.edges if energy is None else snapped_edges(dataset.energy, energy.edges)
         keep = dataset.mask & dataset.energy.contains_bin(edges[0], edges[-1])[:, None, None]
         signal, other = split_prediction(dataset, result.models, found)
         columns = {name: value[0] for name, value in reference_columns(found, edges[:1], edges[-1:]).items()}
@@ -70,7 +68,7 @@ def light_curve(
     rows.sort(key=lambda row: row["time_min"])
     table = QTable({name: _column([row[name] for row in rows]) for name in rows[0]})
     ends = u.Quantity([table["e_min"][0], table["e_max"][0]])
-    meta = point_meta(source, n_sigma, n_sigma_ul, ends, None if energy is None else energy.edges[[0, -1]])
+    meta = point_meta(source, n_sigma, n_sigma_ul, ends, None if energy is None else energy.edges)
     return LightCurve(table, {**meta, "time": time})
 
 

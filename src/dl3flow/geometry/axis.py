@@ -173,6 +173,13 @@ def _energy_true_axis(entry: Any) -> Axis:
     return Axis("energy_true", parse_energy_edges(entry), "log")
 
 
+def _energy_range(entry: Any) -> Axis:
+    if not isinstance(entry, Mapping) or set(entry) != {"min", "max"}:
+        raise ValueError(f"expected `{{min: 1 TeV, max: 10 TeV}}`, found {entry!r}")
+    return _energy_axis({**entry, "nbin": 1})
+
+
+EnergyRange = Annotated[Axis, _energy_range]
 EnergyAxis = Annotated[Axis, _energy_axis]
 EnergyTrueAxis = Annotated[Axis, _energy_true_axis]
 

@@ -22,7 +22,7 @@ def outcome(
     Parameters
     ----------
     name, group : str, mapping
-        The group of observations: ``data``, ``left_out`` (reasons by obs_id) and ``reductions`` that use it.
+        The group of observations: ``data``, ``left_out`` and ``failed`` (reasons by obs_id) and ``reductions`` that use it.
     entry : mapping
         Index entry with the `COLUMNS`.
     failures : mapping
@@ -39,6 +39,8 @@ def outcome(
     row = {"observations": name, "data": group["data"], **{key: entry[key] for key in COLUMNS}}
     if obs_id in group["left_out"]:
         return {**row, "status": "left out", "reason": group["left_out"][obs_id]}
+    if obs_id in group["failed"]:
+        return {**row, "status": "failed", "reason": group["failed"][obs_id]}
     keys = [(reduction, obs_id) for reduction in group["reductions"]]
     good = [key for key in keys if key not in failures]
     reasons = [f"{key[0]}: {failures[key]}" if good else failures[key] for key in keys if key in failures]

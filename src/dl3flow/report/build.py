@@ -46,7 +46,6 @@ _OBSERVATION_HEADINGS = {
 _SHOWN_IF_DIFFERENT = frozenset({"observations", "data", "telescope", "quality"})
 # told in the warnings, shown with another column, or of use to a program only
 _NOT_SHOWN = frozenset({"selected", "norm_err", "warnings", "tstart", "tstop"})
-_MOST_REASONS = 8
 
 
 class Compared(NamedTuple):
@@ -118,7 +117,12 @@ def build_report(
         css=Markup(environment.get_template("report.css").render()),
         warnings=warnings,
         summary=_summary(observations, fits, tables, comparisons),
-        observations=_observation_table(observations),
+        observations=_observation_table(
+            "Observations", [r for r in observations if _status(r) != "left out"]
+        ),
+        left_out=_observation_table(
+            "Observations that were not selected", [r for r in observations if _status(r) == "left out"]
+        ),
         counted=_counted(observations),
         reductions=[
             (name, _settings(entry), pictures.take(name))
@@ -195,33 +199,23 @@ def _counted(observations: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _observation_warnings(observations: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One sentence per outcome and reason, with the observations it concerns: first what failed, then what was left out."""
+    """One sentence per reason, with the selected observations it concerns: first what failed, then what was noted.
+
+    What the selection left out is no cause for alarm: the table gives the reason of each.
+    """
     failed: dict[str, list[str]] = {}
     noted: dict[str, list[str]] = {}
-    left_out: dict[str, list[str]] = {}
     for row in observations:
         status, obs_id, reason = _status(row), str(row.get("obs_id", "?")), str(row.get("reason") or "")
         if status == "selected":
             for text in (reason, str(row.get("warnings") or "")):
                 if text:
                     noted.setdefault(text, []).append(obs_id)
-        else:
-            kind = left_out if status == "left out" else failed
-            kind.setdefault(reason or "no reason is recorded", []).append(obs_id)
-    shown = dict(list(left_out.items())[:_MOST_REASONS])
-    n_more = sum(len(ids) for reason, ids in left_out.items() if reason not in shown)
+        elif status != "left out":
+            failed.setdefault(reason or "no reason is recorded", []).append(obs_id)
     return [
         *(f"{_named(ids)} failed: {reason.rstrip('.')}." for reason, ids in failed.items()),
         *(f"{_named(ids)}: {reason.rstrip('.')}." for reason, ids in noted.items()),
-        *(
-            f"{_named(ids)} {'was' if len(ids) == 1 else 'were'} left out: {reason.rstrip('.')}."
-            for reason, ids in shown.items()
-        ),
-        *(
-            [f"{n_more} more observations were left out: the table gives the reason of each."]
-            if n_more
-            else []
-        ),
     ]
 
 
@@ -256,7 +250,7 @@ def _table_warnings(name: str, table: FluxPoints | LightCurve) -> list[str]:
     return told
 
 
-def _observation_table(observations: Sequence[Mapping[str, Any]]) -> Table:
+def _observation_table(caption: str, observations: Sequence[Mapping[str, Any]]) -> Table:
     keys = list(
         dict.fromkeys(["obs_id", "status", *_OBSERVATION_HEADINGS, *(k for row in observations for k in row)])
     )
@@ -265,7 +259,7 @@ def _observation_table(observations: Sequence[Mapping[str, Any]]) -> Table:
     others = [key for key in shown if key not in _OBSERVATION_HEADINGS]
     columns = [*order, *others, *(["reason"] if "reason" in shown else [])]
     rows = [[_observation_cell(row, key) for key in columns] for row in observations]
-    return Table("Observations", [_OBSERVATION_HEADINGS.get(k, k.replace("_", " ")) for k in columns], rows)
+    return Table(caption, [_OBSERVATION_HEADINGS.get(k, k.replace("_", " ")) for k in columns], rows)
 
 
 def _tells(observations: Sequence[Mapping[str, Any]], key: str) -> bool:
@@ -368,7 +362,17 @@ def _summary(
                 f"fit {name}",
             ]
         )
+        ts = fit.minimiser.get("ts", {})
         for source in fit.models.sources:
+            if source.name in ts:
+                root = math.sqrt(max(ts[source.name], 0.0))
+                rows.append(
+                    [
+                        f"{source.name} test statistic",
+                        f"{ts[source.name]:.1f} (√TS = {root:.1f})",
+                        f"fit {name}",
+                    ]
+                )
             for component in source.components:
                 for p in component.parameters:
                     if f"{source.name}.{p.name}" in fit.free:

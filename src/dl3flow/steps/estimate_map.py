@@ -1,4 +1,9 @@
-"""DL4, with or without a fit, to DL5: excess, significance and residual maps."""
+"""DL4, with or without a fit, to DL5: excess, significance and residual maps.
+
+Inputs: datasets; fit (a fit.json, or none).
+Outputs: map.
+Options: estimator (name and its options), energy (limits by reduction, {} for none).
+"""
 
 from pathlib import Path
 from typing import Any

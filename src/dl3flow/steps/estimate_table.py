@@ -1,4 +1,9 @@
-"""DL4 and a fit to DL5: flux points, light curves."""
+"""DL4 and a fit to DL5: flux points, light curves.
+
+Inputs: datasets; fit (a fit.json).
+Outputs: table.
+Options: estimator (name and its options), energy (limits by reduction, {} for none).
+"""
 
 from pathlib import Path
 from typing import Any

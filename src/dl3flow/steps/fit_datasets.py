@@ -1,4 +1,10 @@
-"""DL4 to DL5: fit the models to the datasets."""
+"""DL4 to DL5: fit the models to the datasets.
+
+Inputs: datasets.
+Outputs: fit, models.
+Options: models (components), free (background parameters), energy (limits by reduction).
+Settings: on_error=stop or skip.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,9 @@
-"""Observation index and HDU index of simulated data."""
+"""Observation index and HDU index of simulated data.
+
+Inputs: none.
+Outputs: observations, hdus.
+Options: entries (of the index).
+"""
 
 from pathlib import Path
 from typing import Any

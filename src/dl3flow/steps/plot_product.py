@@ -1,4 +1,9 @@
-"""DL4 or DL5 to a picture, as SVG and PNG."""
+"""DL4 or DL5 to a picture, as SVG and PNG.
+
+Inputs: product; fit (a fit.json, or none).
+Outputs: svg, png.
+Options: plot, analysis, sources (positions to mark on a map without a fit).
+"""
 
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,6 @@ def run(
     product = with_sources(read(path), options["sources"])
     result = next((read_fit(path) for path in inputs["fit"]), None)
     figure = PLOTS.find(options["plot"], "plot")(product, result)
-    name_analysis(figure, options["analysis"])
+    name_analysis(figure, f"{outputs['svg'].stem}, {options['analysis']}")
     for path in outputs.values():
         write_product(path, lambda temporary: save(figure, temporary, provenance.to_json()))

@@ -1,5 +1,11 @@
-"""DL3 to DL4: bin one observation, with responses, safe mask and background; a record of why, where that fails."""
+"""DL3 to DL4: bin one observation, with responses, safe mask and background; a record of why, where that fails.
 
+Inputs: events; responses (other files of the run, or none); mask (a FITS mask, or none).
+Outputs: dataset.
+Options: name, entry (of the index), recipe, safe_mask, background.
+"""
+
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +39,7 @@ def run(
             signal = None if section.subtract is None else _known(section.subtract, dataset)
             dataset = section.method(observation, dataset, usable, signal, **section.options)
     except InputError as error:
+        print(f"dl3flow: warning: observation {entry.obs_id} is not reduced: {error}", file=sys.stderr)
         write_failure(outputs["dataset"], options["name"], entry.obs_id, str(error), provenance)
     else:
         write_dataset(outputs["dataset"], dataset, provenance)

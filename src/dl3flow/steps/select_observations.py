@@ -1,4 +1,10 @@
-"""The list of observations: those used, and those left out with the reason."""
+"""The list of observations: those used, and those left out with the reason.
+
+Inputs: datasets.
+Outputs: observations.
+Options: groups.
+Settings: on_error=stop or skip.
+"""
 
 from pathlib import Path
 from typing import Any

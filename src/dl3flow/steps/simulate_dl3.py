@@ -1,4 +1,9 @@
-"""Nothing to DL3: simulate one observation."""
+"""Nothing to DL3: simulate one observation.
+
+Inputs: none.
+Outputs: events.
+Options: those of a simulation file with one observation.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,10 @@
-"""DL4: sum the reduced observations of one reduction."""
+"""DL4: sum the reduced observations of one reduction.
+
+Inputs: datasets.
+Outputs: dataset.
+Options: name, recipe.
+Settings: on_error=stop or skip.
+"""
 
 from pathlib import Path
 from typing import Any

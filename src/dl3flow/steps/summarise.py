@@ -1,4 +1,9 @@
-"""All products of an analysis to its report."""
+"""All products of an analysis to its report.
+
+Inputs: observations, fits, tables, plots.
+Outputs: report.
+Options: analysis, truth.
+"""
 
 from pathlib import Path
 from typing import Any
