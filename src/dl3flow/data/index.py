@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl3flow.errors import InputError
@@ -76,6 +77,10 @@ class ObservationEntry:
     def paths(self) -> list[str]:
         """Files of this observation, each once, relative to the index."""
         return sorted({hdu.path for hdu in self.hdus.values()})
+
+    def root_of(self, events: Path) -> Path:
+        """Folder of the index, from where the file of the events lies."""
+        return Path(str(events).removesuffix(self.hdus["events"].path))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, HDUs in a fixed order."""

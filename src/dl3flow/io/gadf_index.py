@@ -195,10 +195,6 @@ def _floats(hdu: fits.BinTableHDU, column: str, where: str) -> list[float]:
     return [float(value) for value in values]
 
 
-def _qualities(hdu: fits.BinTableHDU, where: str) -> list[int | None]:
-    return [int(value) for value in _floats(hdu, "QUALITY", where)]
-
-
 def _livetimes(hdu: fits.BinTableHDU, names: set[str], where: str) -> list[float | None]:
     if "LIVETIME" in names:
         values = np.array(_floats(hdu, "LIVETIME", where))

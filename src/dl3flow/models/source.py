@@ -61,13 +61,6 @@ class Component:
     def __getitem__(self, name: str) -> Parameter:
         return next(p for p in self.parameters if p.name == name)
 
-    def with_values(self, values: Mapping[str, float]) -> "Component":
-        """Same component with other values of the named parameters, in their own units."""
-        changed = tuple(
-            replace(p, value=float(values[p.name])) if p.name in values else p for p in self.parameters
-        )
-        return replace(self, parameters=changed)
-
 
 @dataclass(frozen=True)
 class Source:

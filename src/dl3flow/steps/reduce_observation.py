@@ -1,8 +1,7 @@
 """DL3 to DL4: bin one observation, with responses, safe mask and background; a record of why, where that fails.
 
-Inputs: events; responses (other files of the run, or none); mask (a FITS mask, or none).
-Outputs: dataset.
-Options: name, entry (of the index), recipe, safe_mask, background.
+Inputs: events; responses; mask (a FITS mask, or none). Outputs: dataset. Options: name, entry (of the index), recipe,
+safe_mask, background.
 """
 
 import sys
@@ -26,9 +25,8 @@ def run(
 ) -> None:
     """Reduce one observation; what is wrong with its data is recorded in place of the dataset."""
     entry = ObservationEntry.from_json(options["entry"])
-    root = Path(str(inputs["events"][0]).removesuffix(entry.hdus["events"].path))
     try:
-        observation = read_observation(entry, root)
+        observation = read_observation(entry, entry.root_of(inputs["events"][0]))
         recipe, bound = RECIPES.bind(options["recipe"], "recipe")
         masks = [SAFE_MASKS.bind(mask, "safe_mask") for mask in options["safe_mask"]]
         dataset = apply_safe_masks(observation, recipe(observation, options["name"], **bound), masks)
@@ -36,7 +34,7 @@ def run(
             section = parse_background(options["background"], "background")
             whole, _ = recipe.companions["geometry"](**bound)
             usable = section.usable_sky(dataset.geom, whole, read_mask(inputs["mask"]))
-            signal = None if section.subtract is None else _known(section.subtract, dataset)
+            signal = section.subtract and _known(section.subtract, dataset)
             dataset = section.method(observation, dataset, usable, signal, **section.options)
     except InputError as error:
         print(f"dl3flow: warning: observation {entry.obs_id} is not reduced: {error}", file=sys.stderr)
@@ -47,5 +45,5 @@ def run(
 
 def _known(models: Any, dataset: Any) -> Any:
     # by name, so that the digest of a reduction holds the code of models only where one is subtracted
-    parsed = import_module("dl3flow.io.models_yaml").parse_models(models, "subtract")
-    return import_module("dl3flow.fit.npred").predict_counts(dataset, parsed)[0]
+    parse, predict = import_module("dl3flow.io.models_yaml"), import_module("dl3flow.fit.npred")
+    return predict.predict_counts(dataset, parse.parse_models(models, "subtract"))[0]
