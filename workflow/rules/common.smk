@@ -6,6 +6,8 @@ nothing. No input is ``ancient``: the engine does not examine a job below an anc
 
 import fcntl
 import os
+import time
+from pathlib import Path
 import sys
 
 from snakemake.exceptions import WorkflowError
@@ -31,6 +33,7 @@ except InputError as error:
 
 results = plan.results
 run_lock = []
+started = time.time()
 
 
 def lock_folder():
@@ -43,6 +46,15 @@ def lock_folder():
         fcntl.flock(run_lock[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise WorkflowError("another run is at work in this folder: wait for its end, or stop it") from None
+
+
+def failures():
+    """The sentences in which jobs of this run ended, each once."""
+    logs = sorted(path for path in Path(results, "logs").rglob("*.log") if path.stat().st_mtime >= started)
+    ends = [path.read_text(errors="replace").split("dl3flow: ") for path in logs]
+    return dict.fromkeys(
+        end[-1].strip() for end in ends if len(end) > 1 and not end[-1].startswith("warning: ")
+    )
 
 
 def reduction_of(wildcards):

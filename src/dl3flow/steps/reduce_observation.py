@@ -1,7 +1,6 @@
 """DL3 to DL4: bin one observation, with responses, safe mask and background; a record of why, where that fails.
 
-Inputs: events; responses; mask (a FITS mask, or none). Outputs: dataset. Options: name, entry (of the index), recipe,
-safe_mask, background.
+Inputs: events; responses; mask. Outputs: dataset. Options: name, entry, recipe, safe_mask, background.
 """
 
 import sys
