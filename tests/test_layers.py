@@ -29,6 +29,7 @@ LEVELS = {
     "steps": 6,
     "config": 6,
     "plan": 6,
+    "checks": 6,
     "digest": 6,
     "cli": 6,
     "__main__": 6,

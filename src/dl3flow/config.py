@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.background.section import parse_background
+from dl3flow.checks import as_choice, as_mapping, as_text, check_keys, check_name, find_entry
 from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
@@ -55,8 +56,8 @@ def load_config(config: Mapping[str, Any], where: str = "configuration") -> Plan
     InputError
         One sentence that names the file and the key, with the choices.
     """
-    _check_keys(config, ("analyses", "results", "data"), where, required=("analyses",))
-    results = _text(config.get("results", "results"), f"{where}: results").rstrip("/")
+    check_keys(config, ("analyses", "results", "data"), where, required=("analyses",))
+    results = as_text(config.get("results", "results"), f"{where}: results").rstrip("/")
     if not results:
         raise InputError(
             f"{where}: results: expected the name of a folder such as `results`, found {config['results']!r}"
@@ -85,13 +86,13 @@ def load_analysis(path: Path, sources: "_Sources") -> Analysis:
     """
     content = read_yaml(path)
     keys = ("name", "observations", "reductions", "models", "fits", "estimators", "on_error")
-    _check_keys(content, keys, str(path), required=("observations", "reductions"))
-    name = _text(content.get("name", path.stem), f"{path}: name")
+    check_keys(content, keys, str(path), required=("observations", "reductions"))
+    name = as_text(content.get("name", path.stem), f"{path}: name")
     if not NAME_PATTERN.fullmatch(name) or name in _RESERVED:
         raise InputError(
             f"{path}: name: '{name}' is not possible: use letters, digits and . _ + -, and none of {', '.join(_RESERVED)}"
         )
-    on_error = _choice(content.get("on_error", "stop"), ON_ERROR, f"{path}: on_error")
+    on_error = as_choice(content.get("on_error", "stop"), ON_ERROR, f"{path}: on_error")
     reader = _Reader(name, str(path), content, sources, on_error)
     estimators = {key: reader.estimator(key, entry) for key, entry in reader.section("estimators")}
     return Analysis(
@@ -118,13 +119,13 @@ class _Sources:
     """The data sources of a configuration; each is read when an analysis first asks for it."""
 
     def __init__(self, entries: Any, results: str, where: str) -> None:
-        self._entries = _mapping(entries, where)
+        self._entries = as_mapping(entries, where)
         self._results, self._where = results, where
         self.loaded: dict[str, DataSource] = {}
         for name, entry in self._entries.items():
-            _name(name, where)
+            check_name(name, where)
             if not isinstance(entry, str):
-                _check_keys(entry, ("path", "simulate"), f"{where}.{name}")
+                check_keys(entry, ("path", "simulate"), f"{where}.{name}")
                 if len(entry) != 1:
                     raise InputError(f"{where}.{name}: give either `path` (a folder) or `simulate` (a file)")
 
@@ -141,12 +142,12 @@ class _Sources:
         return self.loaded[name]
 
     def _existing(self, name: str, entry: Mapping[str, Any], where: str) -> DataSource:
-        root = _data_folder(_text(entry["path"], f"{where}.path"), f"{where}.path")
+        root = _data_folder(as_text(entry["path"], f"{where}.path"), f"{where}.path")
         found = sorted(read_index(root), key=lambda e: e.obs_id)
         return DataSource(name, str(root), {e.obs_id: e for e in found})
 
     def _simulated(self, name: str, entry: Mapping[str, Any]) -> DataSource:
-        path = Path(_text(entry["simulate"], f"{self._where}.{name}.simulate"))
+        path = Path(as_text(entry["simulate"], f"{self._where}.{name}.simulate"))
         content = read_yaml(path)
         simulation = parse_simulation(content, str(path))
         entries = {e.obs_id: e for e in sorted(observation_entries(simulation), key=lambda e: e.obs_id)}
@@ -183,11 +184,11 @@ class _Reader:
     def section(self, key: str, *, required: bool = False) -> Iterable[tuple[str, Any]]:
         """Named entries of a section."""
         where = f"{self.path}: {key}"
-        entries = _mapping(self.content.get(key, {}), where)
+        entries = as_mapping(self.content.get(key, {}), where)
         if required and not entries:
             raise InputError(f"{where}: the section is empty: name at least one")
         for name in entries:
-            _name(name, where)
+            check_name(name, where)
         return entries.items()
 
     def _check_names(self) -> None:
@@ -202,9 +203,9 @@ class _Reader:
 
     def group(self, name: str, entry: Any) -> _Group:
         where = f"{self.path}: observations.{name}"
-        _check_keys(entry, ("data", "select"), where, required=("data",))
+        check_keys(entry, ("data", "select"), where, required=("data",))
         source = self.sources.find(entry["data"], f"{where}.data")
-        select = _mapping(entry.get("select", {}), f"{where}.select")
+        select = as_mapping(entry.get("select", {}), f"{where}.select")
         found = select_observations(list(source.entries.values()), select, f"{where}.select")
         chosen = [selection.entry for selection in found if selection.reason is None]
         left_out = {
@@ -248,13 +249,15 @@ class _Reader:
     def reduction(self, name: str, entry: Any) -> tuple[Reduction, dict[str, Any]]:
         """The reduction and the bound options of its recipe."""
         where = f"{self.path}: reductions.{name}"
-        _check_keys(
+        check_keys(
             entry,
             ("observations", "recipe", "safe_mask", "background"),
             where,
             required=("observations", "recipe"),
         )
-        group = _find(entry["observations"], self.groups, "group of observations", f"{where}.observations")
+        group = find_entry(
+            entry["observations"], self.groups, "group of observations", f"{where}.observations"
+        )
         recipe, bound = RECIPES.bind(entry["recipe"], f"{where}.recipe")
         plugins: list[Plugin | str] = [recipe]
         try:
@@ -285,10 +288,10 @@ class _Reader:
         """Options of a background method with region and models as text, the file of its mask, and the code that it uses."""
         if entry is None:
             return None, (), []
-        options = dict(_mapping(entry, where))
+        options = dict(as_mapping(entry, where))
         mask_file: tuple[str, ...] = ()
         if "exclusion" in options:
-            text = _text(options["exclusion"], f"{where}.exclusion")
+            text = as_text(options["exclusion"], f"{where}.exclusion")
             if text.endswith(_MASK_SUFFIXES):
                 mask_file = (str(_existing_file(text, f"{where}.exclusion")),)
                 del options["exclusion"]
@@ -313,23 +316,23 @@ class _Reader:
 
     def fit(self, name: str, entry: Any) -> Fit:
         where = f"{self.path}: fits.{name}"
-        _check_keys(entry, ("datasets", "mode", "background", "energy"), where, required=("datasets", "mode"))
-        mode = _choice(entry["mode"], MODES, f"{where}.mode")
+        check_keys(entry, ("datasets", "mode", "background", "energy"), where, required=("datasets", "mode"))
+        mode = as_choice(entry["mode"], MODES, f"{where}.mode")
         datasets = convert(entry["datasets"], list[str], f"{where}.datasets")
         for dataset in datasets:
-            _find(dataset, self.reductions, "reduction", f"{where}.datasets")
+            find_entry(dataset, self.reductions, "reduction", f"{where}.datasets")
         if not datasets or len(set(datasets)) != len(datasets):
             raise InputError(
                 f"{where}.datasets: name each reduction once, found {datasets!r} {choices('', self.reductions)}"
             )
         background = entry.get("background", {})
-        _check_keys(background, ("free",), f"{where}.background")
+        check_keys(background, ("free",), f"{where}.background")
         free = convert(background.get("free", ["norm"]), list[str], f"{where}.background.free")
         for parameter in free:
-            _choice(parameter, BACKGROUND_PARAMETERS, f"{where}.background.free")
-        energy = _mapping(entry.get("energy", {}), f"{where}.energy")
+            as_choice(parameter, BACKGROUND_PARAMETERS, f"{where}.background.free")
+        energy = as_mapping(entry.get("energy", {}), f"{where}.energy")
         for dataset, limits in energy.items():
-            _find(dataset, datasets, "dataset of this fit", f"{where}.energy")
+            find_entry(dataset, datasets, "dataset of this fit", f"{where}.energy")
             self.check_energy(dataset, limits, f"{where}.energy.{dataset}")
         self.check_model_datasets(mode, datasets, where)
         self.check_positions(datasets, where)
@@ -424,11 +427,11 @@ class _Reader:
     def estimator(self, name: str, entry: Any) -> Estimator:
         where = f"{self.path}: estimators.{name}"
         kinds = [*TABLES.names(), *MAPS.names()]
-        _check_keys(entry, None, where, required=("name",))
-        kind = _choice(entry["name"], kinds, f"{where}.name")
+        check_keys(entry, None, where, required=("name",))
+        kind = as_choice(entry["name"], kinds, f"{where}.name")
         is_table = kind in TABLES.names()
         registry, step = (TABLES, "estimate_table") if is_table else (MAPS, "estimate_map")
-        fit, reduction = (_text(entry.get(key, ""), f"{where}.{key}") for key in ("fit", "reduction"))
+        fit, reduction = (as_text(entry.get(key, ""), f"{where}.{key}") for key in ("fit", "reduction"))
         own = {key: value for key, value in entry.items() if key not in ("fit", "reduction")}
         plugin, bound = registry.bind(own, where)
         if bool(fit) == bool(reduction):
@@ -440,11 +443,11 @@ class _Reader:
                 f"{where}: '{kind}' needs a fit: give `fit` {choices('', self.fits)} instead of `reduction`"
             )
         if fit:
-            _find(fit, self.fits, "fit", f"{where}.fit")
+            find_entry(fit, self.fits, "fit", f"{where}.fit")
         else:
-            _find(reduction, self.reductions, "reduction", f"{where}.reduction")
+            find_entry(reduction, self.reductions, "reduction", f"{where}.reduction")
         if "source" in bound and self.models is not None:
-            _find(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
+            find_entry(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
         if "energy" in bound and bound["energy"] is not None:
             edges = bound["energy"].edges
             for key in self.content["fits"][fit]["datasets"] if fit else [reduction]:
@@ -477,7 +480,7 @@ def check_analysis(path: Path, config_path: Path) -> list[str]:
     from dl3flow.io.gadf import read_observation
 
     try:
-        config = {**_mapping(read_yaml(config_path), str(config_path)), "analyses": [str(path)]}
+        config = {**as_mapping(read_yaml(config_path), str(config_path)), "analyses": [str(path)]}
         plan = load_config(config, str(config_path))
     except InputError as error:
         return [str(error)]
@@ -574,43 +577,3 @@ def _read_models(entry: Any, where: str) -> tuple[Any, Models]:
         path = _existing_file(entry, where)
         entry, where = read_yaml(path), str(path)
     return entry, parse_models(entry, where)
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where}: expected names with values, found {value!r}")
-    return value
-
-
-def _check_keys(entry: Any, allowed: Sequence[str] | None, where: str, required: Sequence[str] = ()) -> None:
-    """Raise unless ``entry`` is a mapping with known keys and all required ones; ``allowed`` None checks no key."""
-    for key in _mapping(entry, where):
-        if allowed is not None and key not in allowed:
-            raise InputError(f"{where}: unknown key '{key}': {choices(str(key), allowed)}")
-    for key in required:
-        if key not in entry:
-            raise InputError(f"{where}: the key '{key}' is missing")
-
-
-def _text(value: Any, where: str) -> str:
-    return str(convert(value, str, where))
-
-
-def _name(name: Any, where: str) -> None:
-    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-        raise InputError(
-            f"{where}: the name {name!r} is not possible: use letters, digits and . _ + -, beginning with a letter or digit"
-        )
-
-
-def _choice(value: Any, allowed: Sequence[str], where: str) -> str:
-    if value not in allowed:
-        raise InputError(f"{where}: '{value}' is not possible {choices(str(value), allowed)}")
-    return str(value)
-
-
-def _find(name: Any, among: Any, kind: str, where: str) -> Any:
-    """Entry of a mapping (or the name itself of a sequence), or an error that lists the choices."""
-    if not isinstance(name, str) or name not in among:
-        raise InputError(f"{where}: unknown {kind} '{name}': {choices(str(name), among)}")
-    return among[name] if isinstance(among, Mapping) else name
