@@ -59,7 +59,9 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
     MIGRAD and HESSE (James and Roos 1975, through iminuit) on the analytic gradient. The responses of a source are those
     at its declared position: where the best fit lies on another response pixel, the fit is repeated there. A source with
     a free position is looked for within its limits (0.5 deg around the start without limits) before the fit and after it,
-    and the fit is begun again from a place that the data prefer.
+    and the fit is begun again from a place that the data prefer, from half a pixel where an extension became unresolved,
+    and across a pixel's centre. Where a position is free, the covariance is the inverse of half the differences of the
+    gradient over steps of about one error (`_smooth_covariance`) in place of HESSE's.
 
     Parameters
     ----------
