@@ -303,6 +303,8 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
             {"frame": "icrs", "lon": "228.5 deg", "lat": "-59.2 deg"},
             ["reductions.cube.recipe.center", "deg from the nearest pointing", "correct `center`"],
         ),
+        ("estimators/sed/n_sigma", float("inf"), ["estimators.sed.n_sigma", "a number above 0"]),
+        ("reductions/cube/recipe/binsz", "0.00025 deg", ["reductions.cube.recipe", "GiB", "`binsz` larger"]),
         (
             "reductions/cube/recipe/energy_true",
             {"min": "100 TeV", "max": "800 TeV", "nbin": 5},

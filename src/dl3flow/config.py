@@ -37,6 +37,7 @@ MODES = ("joint", "stacked")
 ON_ERROR = ("stop", "skip")
 BACKGROUND_PARAMETERS = ("norm", "tilt")
 _RESERVED = ("dl3", "logs", "benchmarks")
+_MOST_BYTES = 8 * 2**30
 _FIELD = 10.0  # deg
 _MASK_SUFFIXES = (".fits", ".fits.gz", ".fit")
 
@@ -261,11 +262,11 @@ class _Reader:
         recipe, bound = RECIPES.bind(entry["recipe"], f"{where}.recipe")
         plugins: list[Plugin | str] = [recipe]
         try:
-            recipe.companions["geometry"](**bound)
+            geom, _ = recipe.companions["geometry"](**bound)
         except InputError as error:
             raise InputError(f"{where}.recipe: {error}") from None
-        self.check_axes(bound, f"{where}.recipe")
-        self.check_overlap(recipe.companions["geometry"](**bound)[0], group, f"{where}.recipe")
+        self.check_axes(bound, geom, f"{where}.recipe")
+        self.check_overlap(geom, group, f"{where}.recipe")
         masks = entry.get("safe_mask", [])
         if not isinstance(masks, list):
             raise InputError(
@@ -384,9 +385,20 @@ class _Reader:
                     f"{choices(model.datasets[0] if model.datasets else '', known)}"
                 )
 
-    def check_axes(self, bound: Mapping[str, Any], where: str) -> None:
-        """Raise if no true energy can be reconstructed within the energies."""
+    def check_axes(self, bound: Mapping[str, Any], geom: SkyGeometry, where: str) -> None:
+        """Raise if no true energy can be reconstructed within the energies, or the maps would not fit into memory."""
         energy, true = bound["energy"].edges, bound.get("energy_true")
+        need = (
+            8
+            * geom.shape[0]
+            * geom.shape[1]
+            * (3 * len(energy) + len(energy if true is None else true.edges))
+        )
+        if need > _MOST_BYTES:
+            raise InputError(
+                f"{where}: maps of {geom.shape[1]} x {geom.shape[0]} pixels with these energies need {need / 2**30:.1f} GiB "
+                f"(at most {_MOST_BYTES / 2**30:g}): make `width` smaller, `binsz` larger, or take fewer energies"
+            )
         if true is not None and (true.edges[0] >= energy[-1] or true.edges[-1] <= energy[0]):
             raise InputError(
                 f"{where}.energy_true: {true.edges[0]:.4g} to {true.edges[-1]:.4g} does not overlap `energy`, "

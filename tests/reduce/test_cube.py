@@ -197,3 +197,10 @@ def test_a_narrow_true_energy_axis_and_point_like_responses_are_told(demo_run: O
     meta = {**demo_run.aeff.meta, "is_pointlike": True}
     with pytest.raises(InputError, match="the response aeff is POINT-LIKE"):
         reduce(replace(demo_run, aeff=replace(demo_run.aeff, meta=meta)))
+
+
+def test_a_ratio_has_no_tilt(demo_run: Observation) -> None:
+    dataset = reduce(demo_run)
+    usable = np.ones(dataset.geom.shape, dtype=bool)
+    with pytest.raises(InputError, match="has no tilt: give `method: fit`"):
+        BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, None, method="scale", tilt=True)

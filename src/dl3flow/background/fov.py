@@ -49,6 +49,10 @@ def fov(
         If no safe bin outside the exclusion is left, or the counts there give no positive factor.
     """
     where = f"observation {observation.obs_id}"
+    if tilt and method == "scale":
+        raise InputError(
+            f"{where}: the background `fov` scales by a ratio, which has no tilt: give `method: fit`, or leave `tilt` out"
+        )
     mask = dataset.mask & exclusion
     counts = np.where(mask, dataset.counts.data, 0.0).sum(axis=(1, 2))
     expected = np.where(mask, dataset.background.counts.data, 0.0)

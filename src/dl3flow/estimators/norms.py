@@ -26,7 +26,7 @@ _MOVED = 0.01
 
 
 def _positive(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
         raise ValueError(f"expected a number above 0, found {value!r}")
     return float(value)
 
