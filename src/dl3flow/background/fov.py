@@ -6,7 +6,7 @@ from typing import Literal
 import astropy.units as u
 import numpy as np
 
-from dl3flow.background.registry import BACKGROUNDS
+from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.dataset import Dataset, ExpectedCounts
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
@@ -17,8 +17,7 @@ from dl3flow.kernels.statistics import fit_background_norm
 def fov(
     observation: Observation,
     dataset: Dataset,
-    exclusion: np.ndarray,
-    signal: np.ndarray | None,
+    inputs: BackgroundInputs,
     *,
     method: Literal["scale", "fit"] = "scale",
     tilt: bool = False,
@@ -33,10 +32,7 @@ def fov(
     ----------
     observation : Observation
     dataset : Dataset
-    exclusion : bool array, shape (n_lat, n_lon)
-        True where the sky is usable for background.
-    signal : array, shape (n_energy, n_lat, n_lon), or None
-        Expected counts of known sources.
+    inputs : BackgroundInputs
 
     Returns
     -------
@@ -53,10 +49,14 @@ def fov(
         raise InputError(
             f"{where}: the background `fov` scales by a ratio, which has no tilt: give `method: fit`, or leave `tilt` out"
         )
-    mask = dataset.mask & exclusion
+    if not isinstance(dataset.background, ExpectedCounts):
+        raise InputError(
+            f"{where}: the background `fov` scales a background response, and the observation has none"
+        )
+    mask = dataset.mask & inputs.usable(dataset.counts.sky)
     counts = np.where(mask, dataset.counts.data, 0.0).sum(axis=(1, 2))
     expected = np.where(mask, dataset.background.counts.data, 0.0)
-    known = np.zeros_like(expected) if signal is None else np.where(mask, signal, 0.0)
+    known = np.zeros_like(expected) if inputs.signal is None else np.where(mask, inputs.signal, 0.0)
     if not mask.any() or expected.sum() <= 0:
         raise InputError(
             f"{where}: the background `fov` finds no safe bin with background outside the exclusion region: make the exclusion "

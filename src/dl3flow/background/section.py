@@ -12,10 +12,13 @@ from dl3flow.background import BACKGROUNDS
 from dl3flow.data.maps import Map
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import PositiveAngle
+from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.geometry.regions import exclusion_mask, parse_regions, sample_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.registry import Plugin, convert
 
+# the exclusion of a spectrum is drawn on a map of this width around its region
+_FIELD = 10 * u.deg
 SHARED = ("exclusion", "exclusion_binsz", "subtract")
 
 
@@ -43,21 +46,25 @@ class BackgroundSection:
     exclusion_binsz: u.Quantity | None
     subtract: Any
 
-    def usable_sky(self, geom: SkyGeometry, whole: SkyGeometry, drawn: Map | None = None) -> np.ndarray:
+    def usable_sky(self, geom: SkyGeometry, whole: Geometry, drawn: Map | None = None) -> np.ndarray:
         """True for the pixels of ``geom`` outside the exclusion; shape (n_lat, n_lon).
 
         Parameters
         ----------
-        geom, whole : SkyGeometry
-            A dataset's pixels, and the geometry that they are cut from.
+        geom : SkyGeometry
+            Where it is asked.
+        whole : SkyGeometry or RegionGeometry
+            Geometry of the analysis, on which regions are drawn where `exclusion_binsz` asks for other pixels.
         drawn : Map, optional
             Mask that takes the place of the regions: above zero in every bin is usable.
         """
         if drawn is not None:
             usable = np.asarray((drawn.data > 0).reshape(-1, *drawn.geom.shape).all(axis=0))
-            return sample_mask(drawn.geom, usable, geom)
+            return sample_mask(drawn.sky, usable, geom)
         if self.exclusion is None:
             return np.ones(geom.shape, dtype=bool)
+        if isinstance(whole, RegionGeometry):
+            whole = SkyGeometry.create(whole.center, _FIELD, _FIELD / 100)
         return exclusion_mask(geom, self.exclusion, whole, self.exclusion_binsz)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from dl3flow.data.events import Gti
 from dl3flow.data.maps import EdispMap, Map, PsfMap
 from dl3flow.geometry.axis import Axis
-from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.geometry.region import Geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,63 @@ class ExpectedCounts:
 
 
 @dataclass(frozen=True, eq=False)
+class OffCounts:
+    """Background measured in off regions: the statistic of two Poisson counts (wstat).
+
+    Attributes
+    ----------
+    counts : Map on (energy,)
+        Counts in the off regions of each bin.
+    acceptance, acceptance_off : Map on (energy,)
+        Relative background exposure of the bin and of its off regions; no off region is acceptance_off = 0.
+    """
+
+    counts: Map
+    acceptance: Map
+    acceptance_off: Map
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """Acceptance / acceptance_off per bin; 0 where nothing was measured."""
+        on, off = self.acceptance.data, self.acceptance_off.data
+        return np.asarray(np.divide(on, off, out=np.zeros(on.shape), where=off > 0))
+
+
+@dataclass(frozen=True, eq=False)
+class MaskReasons:
+    """Why bins of one observation are not safe.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Safe masks in the order of their application, at most 8.
+    bits : uint8 array, shape of the counts
+        Bit n is set where ``names[n]`` drops the bin.
+    """
+
+    names: tuple[str, ...]
+    bits: np.ndarray
+
+    def dropped(self, name: str) -> np.ndarray:
+        """True for the bins that one safe mask drops."""
+        return np.asarray(self.bits & (1 << self.names.index(name)) > 0)
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Reduced data of one observation, or of a stack of them.
+
+    | what the field calls it | geometry of the counts | background |
+    |---|---|---|
+    | MapDataset, MapDatasetOnOff | SkyGeometry | ExpectedCounts, OffCounts |
+    | SpectrumDataset, SpectrumDatasetOnOff | RegionGeometry | ExpectedCounts, OffCounts |
 
     Attributes
     ----------
     name : str
     counts : Map on (energy,)
-    background : ExpectedCounts
+    background : ExpectedCounts, OffCounts or None
+        None only between a recipe that found no background response and a background method.
     exposure : Map on (energy_true,), m2 s
         On the pixels of `counts`.
     psf : PsfMap or None
@@ -46,11 +95,13 @@ class Dataset:
     meta : mapping of JSON values
         ``obs_ids`` (list), ``livetime`` (s), ``ontime`` (s), ``telescope``, ``instrument``; after a background
         method its results, such as ``background: {"method": ..., "norm": ..., "norm_err": ...}``.
+    reasons : MaskReasons, or None
+        Of one reduced observation; a stack has none.
     """
 
     name: str
     counts: Map
-    background: ExpectedCounts
+    background: ExpectedCounts | OffCounts | None
     exposure: Map
     psf: PsfMap | None
     edisp: EdispMap | None
@@ -58,10 +109,11 @@ class Dataset:
     mask_fit: np.ndarray | None
     gti: Gti
     meta: Mapping[str, Any]
+    reasons: MaskReasons | None = None
 
     @property
-    def geom(self) -> SkyGeometry:
-        """Sky pixels of the counts."""
+    def geom(self) -> Geometry:
+        """Sky pixels of the counts, or their region."""
         return self.counts.geom
 
     @property
@@ -78,3 +130,14 @@ class Dataset:
     def mask(self) -> np.ndarray:
         """True for the bins that enter a likelihood: safe and asked for."""
         return self.mask_safe if self.mask_fit is None else self.mask_safe & self.mask_fit
+
+    @property
+    def mu_bkg(self) -> np.ndarray:
+        """Expected background counts per bin, alpha n_off where they are measured; zero where there is no background."""
+        match self.background:
+            case ExpectedCounts(counts):
+                return counts.data
+            case OffCounts() as off:
+                return np.asarray(off.alpha * off.counts.data)
+            case None:
+                return np.zeros(self.counts.data.shape)

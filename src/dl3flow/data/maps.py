@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 import astropy.units as u
 import numpy as np
 
+from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
+from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
 
 
@@ -15,13 +17,13 @@ class Map:
 
     Attributes
     ----------
-    geom : SkyGeometry
+    geom : SkyGeometry or RegionGeometry
     axes : tuple of Axis
     data : array, shape (axes..., n_lat, n_lon)
     unit : unit
     """
 
-    geom: SkyGeometry
+    geom: Geometry
     axes: tuple[Axis, ...]
     data: np.ndarray
     unit: u.UnitBase = u.dimensionless_unscaled
@@ -36,6 +38,21 @@ class Map:
     def axis(self, name: str) -> Axis:
         """Axis of that name."""
         return next(axis for axis in self.axes if axis.name == name)
+
+    @property
+    def sky(self) -> SkyGeometry:
+        """Sky pixels, where only a map will do.
+
+        Raises
+        ------
+        InputError
+            For values on a region.
+        """
+        if isinstance(self.geom, RegionGeometry):
+            raise InputError(
+                f"the spectrum of '{self.geom.text}' is no map: take a reduction with the recipe `cube`"
+            )
+        return self.geom
 
     @property
     def quantity(self) -> u.Quantity:

@@ -27,8 +27,8 @@ class Observation:
         Array direction, ICRS.
     deadtime_fraction : float
         1 - DEADC, between 0 and 1.
-    aeff, edisp, psf, bkg : IrfTable or None
-        Effective area, energy dispersion, point spread, background rate.
+    aeff, edisp, psf, bkg, rad_max : IrfTable or None
+        Effective area, energy dispersion, point spread, background rate, radius of directional cuts; only the first must be.
     meta : mapping
         Header facts for reports: telescope, instrument, object, creator, origin, obs_mode, tstart, tstop (s after the
         reference), location (geolon and geolat in deg, altitude in m), files, warnings (list of sentences).
@@ -44,6 +44,7 @@ class Observation:
     psf: IrfTable | None
     bkg: IrfTable | None
     meta: Mapping[str, Any]
+    rad_max: IrfTable | None = None
 
     @property
     def ontime(self) -> u.Quantity:

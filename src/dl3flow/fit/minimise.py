@@ -190,7 +190,7 @@ def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[
     frozen: dict[str, Parameter] = {}
     for background in models.backgrounds:
         seen = [d for d in datasets if for_dataset(d.name, background.datasets)]
-        usable = sum(np.any(d.mask & (d.background.counts.data > 0), axis=(1, 2)).sum() for d in seen)
+        usable = sum(np.any(d.mask & (d.mu_bkg > 0), axis=(1, 2)).sum() for d in seen)
         for p in background.spectral.parameters:
             if not p.frozen and (usable == 0 or (p.name == "tilt" and usable == 1)):
                 frozen[f"{background.name}.{p.name}"] = replace(p, frozen=True)

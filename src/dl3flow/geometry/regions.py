@@ -13,7 +13,7 @@ from dl3flow.geometry.sky import SkyGeometry
 _WITHOUT_AREA = (PointSkyRegion, LineSkyRegion, TextSkyRegion)
 
 
-def parse_regions(text: str, where: str) -> Regions:
+def parse_regions(text: str, where: str, *, is_point_allowed: bool = False) -> Regions:
     """Regions from DS9 text such as ``icrs;circle(83.63, 22.01, 0.2)`` (degrees).
 
     Raises
@@ -37,7 +37,9 @@ def parse_regions(text: str, where: str) -> Regions:
             raise InputError(
                 f"{where}: the region '{text}' is in pixels: begin it with a frame such as `icrs;`"
             )
-        if isinstance(region, _WITHOUT_AREA):
+        if isinstance(region, _WITHOUT_AREA) and not (
+            is_point_allowed and isinstance(region, PointSkyRegion)
+        ):
             kind = type(region).__name__.removesuffix("SkyRegion").lower()
             raise InputError(
                 f"{where}: a {kind} covers no area: write a circle, ellipse, box, annulus or polygon"
@@ -76,3 +78,23 @@ def sample_mask(source: SkyGeometry, mask: np.ndarray, geom: SkyGeometry) -> np.
     lon, lat = geom.lonlat
     j, i, inside = source.index(SkyCoord(lon * u.rad, lat * u.rad, frame=geom.frame))
     return np.where(inside, mask[np.where(inside, j, 0), np.where(inside, i, 0)], True)
+
+
+def bounding_box(regions: Regions) -> tuple[SkyCoord, u.Quantity]:
+    """Middle of the regions, and the side of a square around it that holds them all.
+
+    Parameters
+    ----------
+    regions : Regions
+        At least one; within a few tens of degrees of one another.
+    """
+    first = regions[0]
+    at = first.center if hasattr(first, "center") else first.vertices[0]
+    # a coarse plane whose pixel coordinates are degrees on the sky
+    plane = SkyGeometry.create(at, 10 * u.deg, 0.01 * u.deg, "TAN")
+    boxes = [region.to_pixel(plane.wcs).bounding_box for region in regions]
+    low = [min(box.ixmin for box in boxes), min(box.iymin for box in boxes)]
+    high = [max(box.ixmax for box in boxes), max(box.iymax for box in boxes)]
+    middle = plane.wcs.all_pix2world([[(a + b - 1) / 2 for a, b in zip(low, high, strict=True)]], 0)[0]
+    side = max(b - a for a, b in zip(low, high, strict=True)) * plane.binsz * u.deg
+    return SkyCoord(middle[0] * u.deg, middle[1] * u.deg, frame=plane.frame), side

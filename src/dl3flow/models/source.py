@@ -69,20 +69,22 @@ class Source:
     Attributes
     ----------
     name : str
-    spectral, spatial : Component
+    spectral : Component
+    spatial : Component or None
+        None for a source that only spectra see, whole.
     datasets : tuple of str, or None
         Names of the datasets that see it; None is all.
     """
 
     name: str
     spectral: Component
-    spatial: Component
+    spatial: Component | None
     datasets: tuple[str, ...] | None = None
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """Spectral and spatial part."""
-        return (self.spectral, self.spatial)
+        """Spectral part, and spatial part if there is one."""
+        return (self.spectral,) if self.spatial is None else (self.spectral, self.spatial)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,11 @@ class Models:
             return replace(old, parameters=tuple(changed.get(f"{model}.{p.name}", p) for p in old.parameters))
 
         sources = tuple(
-            replace(s, spectral=component(s.name, s.spectral), spatial=component(s.name, s.spatial))
+            replace(
+                s,
+                spectral=component(s.name, s.spectral),
+                spatial=None if s.spatial is None else component(s.name, s.spatial),
+            )
             for s in self.sources
         )
         backgrounds = tuple(replace(b, spectral=component(b.name, b.spectral)) for b in self.backgrounds)

@@ -16,7 +16,7 @@ def dataset(product: Dataset, result: FitResult | None) -> Figure:
     """Sums over the safe energy bins of counts and background, the exposure, and how many bins are safe where."""
     safe = product.mask_safe
     counts = np.where(safe, product.counts.data, 0).sum(axis=0).astype(float)
-    background = np.where(safe, product.background.counts.data, 0).sum(axis=0).astype(float)
+    background = np.where(safe, product.mu_bkg, 0).sum(axis=0).astype(float)
     n_safe = safe.sum(axis=0).astype(float)
     nowhere = n_safe == 0
     counts[nowhere], background[nowhere] = np.nan, np.nan

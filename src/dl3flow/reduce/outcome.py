@@ -54,7 +54,7 @@ def outcome(
         "status": "selected",
         "reason": reason,
         "counts": float(np.sum(dataset.counts.data, where=dataset.mask_safe)),
-        "background": float(np.sum(dataset.background.counts.data, where=dataset.mask_safe)),
+        "background": float(np.sum(dataset.mu_bkg, where=dataset.mask_safe)),
         **{key: norm[key] for key in ("norm", "norm_err") if key in norm},
         "warnings": "; ".join(dataset.meta.get("warnings", [])),
     }

@@ -7,7 +7,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, MaskReasons
 from dl3flow.data.observation import Observation
 from dl3flow.geometry.axis import PositiveAngle
 from dl3flow.reduce.registry import SAFE_MASKS
@@ -17,11 +17,16 @@ from dl3flow.registry import Plugin
 def apply_safe_masks(
     observation: Observation, dataset: Dataset, masks: Sequence[tuple[Plugin, Mapping[str, Any]]]
 ) -> Dataset:
-    """Dataset whose safe mask is its present one and all of ``masks``."""
-    kept = dataset.mask_safe
+    """Dataset whose safe mask is its present one and all of ``masks``, with the reason of every dropped bin."""
+    kept = {"no response": dataset.mask_safe}
     for mask, options in masks:
-        kept = kept & mask(observation, dataset, **options)
-    return replace(dataset, mask_safe=kept)
+        # one mask may be asked for twice, with other options
+        name = mask.name if mask.name not in kept else f"{mask.name} ({len(kept)})"
+        kept[name] = mask(observation, dataset, **options)
+    bits = np.zeros(dataset.mask_safe.shape, dtype=np.uint8)
+    for n, keep in enumerate(kept.values()):
+        bits |= np.where(keep, 0, 1 << n).astype(np.uint8)
+    return replace(dataset, mask_safe=bits == 0, reasons=MaskReasons(tuple(kept), bits))
 
 
 @SAFE_MASKS.register("aeff-default")

@@ -4,10 +4,12 @@ Inputs: events; responses; mask. Outputs: dataset. Options: name, entry, recipe,
 """
 
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from dl3flow.background.registry import BackgroundInputs
 from dl3flow.background.section import parse_background
 from dl3flow.data.index import ObservationEntry
 from dl3flow.errors import InputError
@@ -32,9 +34,11 @@ def run(
         if options["background"] is not None:
             section = parse_background(options["background"], "background")
             whole, _ = recipe.companions["geometry"](**bound)
-            usable = section.usable_sky(dataset.geom, whole, read_mask(inputs["mask"]))
+            usable = partial(section.usable_sky, whole=whole, drawn=read_mask(inputs["mask"]))
             signal = section.subtract and _known(section.subtract, dataset)
-            dataset = section.method(observation, dataset, usable, signal, **section.options)
+            dataset = section.method(
+                observation, dataset, BackgroundInputs(usable, signal), **section.options
+            )
     except InputError as error:
         print(f"dl3flow: warning: observation {entry.obs_id} is not reduced: {error}", file=sys.stderr)
         write_failure(outputs["dataset"], options["name"], entry.obs_id, str(error), provenance)
