@@ -25,6 +25,87 @@ def cash_ts(n: np.ndarray, mu_bkg: np.ndarray) -> np.ndarray:
     return np.where(good, 2 * (b - n + np.where(n > 0, n * log_ratio, 0.0)), unknown)
 
 
+def wstat_background(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
+    """Expected off counts that maximise the likelihood of an on and an off measurement at a given signal.
+
+    The positive root of a quadratic equation, in a form that keeps its digits and holds for n_on = 0, n_off = 0 and a
+    negative signal too. XSPEC manual, appendix B, "Poisson data with Poisson background" (its f is this, in on units).
+
+    Parameters
+    ----------
+    n_on, n_off, alpha, mu_sig : array
+        Counts, acceptance ratio (above 0) and expected signal of the bins.
+
+    Returns
+    -------
+    mu_off : array
+    """
+    c = alpha * (n_on + n_off) - (1 + alpha) * mu_sig
+    d = np.hypot((1 + alpha) * mu_sig - alpha * (n_on - n_off), 2 * alpha * np.sqrt(n_on * n_off))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # for c < 0 the sum c + d cancels
+        small = np.where(d > c, 2 * n_off * mu_sig / (d - c), 0.0)
+    return np.asarray(np.where(c >= 0, (c + d) / (2 * alpha * (1 + alpha)), np.maximum(small, 0.0)))
+
+
+def wstat(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
+    """Statistic of counts whose background is measured: 2 (ln L_saturated - ln L) per bin, the background profiled out.
+
+    0 where alpha is 0: no background was measured there.
+
+    Parameters
+    ----------
+    n_on, n_off, alpha, mu_sig : array
+        As in `wstat_background`.
+    """
+    measured = alpha > 0
+    a = np.where(measured, alpha, 1.0)
+    mu_off = wstat_background(n_on, n_off, a, mu_sig)
+    mu_on = mu_sig + a * mu_off
+    value = mu_on + mu_off - n_on - n_off + _n_log(n_on, mu_on) + _n_log(n_off, mu_off)
+    return np.asarray(np.where(measured, 2 * value, 0.0))
+
+
+def wstat_slope(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
+    """Derivative of `wstat` by the signal, 2 (1 - n_on / mu_on): the profiled background does not contribute."""
+    measured = alpha > 0
+    a = np.where(measured, alpha, 1.0)
+    mu_on = mu_sig + a * wstat_background(n_on, n_off, a, mu_sig)
+    at_zero = np.where(mu_sig < 0, -2 / a, 2.0)
+    slope = np.where(
+        n_on > 0, 2 * (1 - n_on / np.maximum(mu_on, TRUNCATION)), np.where(mu_on > 0, 2.0, at_zero)
+    )
+    return np.asarray(np.where(measured, slope, 0.0))
+
+
+def wstat_curvature(
+    n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray
+) -> np.ndarray:
+    """Second derivative of `wstat` by the signal."""
+    measured = alpha > 0
+    a = np.where(measured, alpha, 1.0)
+    mu_on = mu_sig + a * wstat_background(n_on, n_off, a, mu_sig)
+    inner = (1 + a) * mu_sig - a * (n_on - n_off)
+    d = np.hypot(inner, 2 * a * np.sqrt(n_on * n_off))
+    ratio = np.where(d > 0, inner / np.where(d > 0, d, 1.0), 1.0)
+    # d(mu_on)/d(mu_sig) = 1 + alpha d(mu_off)/d(mu_sig)
+    by_signal = 0.5 * (1 + ratio)
+    curvature = 2 * n_on * by_signal / np.maximum(mu_on, TRUNCATION) ** 2
+    return np.asarray(np.where(measured, curvature, 0.0))
+
+
+def wstat_ts(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Test statistic of an excess over a measured background: `wstat` without signal. Li and Ma (1983), equation 17 squared."""
+    return wstat(n_on, n_off, alpha, np.zeros(np.broadcast(n_on, n_off, alpha).shape))
+
+
+def _n_log(n: np.ndarray, mu: np.ndarray) -> np.ndarray:
+    """The terms n ln(n / mu), zero for n = 0."""
+    return np.asarray(
+        np.where(n > 0, n * np.log(np.where(n > 0, n, 1.0) / np.where(n > 0, np.maximum(mu, TRUNCATION), 1.0)), 0.0)
+    )
+
+
 def fit_background_norm(
     counts: np.ndarray,
     background: np.ndarray,
