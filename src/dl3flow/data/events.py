@@ -7,6 +7,9 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
+# public files round the ends of intervals to seconds, and their last events lie up to 0.7 s beyond
+_ROUNDING = 1 * u.s
+
 
 @dataclass(frozen=True, eq=False)
 class EventList:
@@ -63,6 +66,10 @@ class Gti:
         reached = np.maximum.accumulate(self.stop.to_value(u.s)[order]) + margin.to_value(u.s)
         before = np.searchsorted(start, t, side="right") - 1
         return np.asarray((before >= 0) & (t <= reached[before]))
+
+    def holds(self, events: EventList) -> np.ndarray:
+        """True for events recorded in an interval, up to the rounding of its ends in public files."""
+        return self.contains(events.time + (events.reference - self.reference).to(u.s), _ROUNDING)
 
     def union(self, other: "Gti") -> "Gti":
         """Intervals of both, merged where they touch or overlap, on this one's reference."""
