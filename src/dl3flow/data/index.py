@@ -57,6 +57,8 @@ class ObservationEntry:
         By HDU_TYPE: events, gti, aeff, edisp, psf, bkg.
     location : (float, float, float) or None
         Longitude and latitude, deg, and altitude, m, of the observatory.
+    zenith, azimuth : float or None
+        Mean pointing in the horizon's frame, deg; None where the index does not state it.
     """
 
     obs_id: int
@@ -72,6 +74,8 @@ class ObservationEntry:
     telescope: str
     hdus: Mapping[str, HduEntry]
     location: tuple[float, float, float] | None = None
+    zenith: float | None = None
+    azimuth: float | None = None
 
     @property
     def paths(self) -> list[str]:

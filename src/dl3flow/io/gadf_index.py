@@ -144,6 +144,7 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
         targets = _texts(table, column, where) if column else [""] * len(obs_ids)
         telescopes = _texts(table, "TELESCOP", where) if "TELESCOP" in names else [""] * len(obs_ids)
         livetimes = _livetimes(table, names, where)
+        zeniths, azimuths = _horizontal(table, names, where)
         qualities = (
             number_column(table, "QUALITY", where).tolist() if "QUALITY" in names else [None] * len(obs_ids)
         )
@@ -169,7 +170,7 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
         quality = qualities[n]
         entry = ObservationEntry(
             obs_id, targets[n], ra[n], dec[n], tstart[n], tstop[n], reference, timesys, livetimes[n], quality,
-            telescopes[n] or telescope, hdus.get(obs_id, {}), location,
+            telescopes[n] or telescope, hdus.get(obs_id, {}), location, zeniths[n], azimuths[n],
         )  # fmt: skip
         entries.append(entry)
     return entries
@@ -193,6 +194,22 @@ def _floats(hdu: fits.BinTableHDU, column: str, where: str) -> list[float]:
             f"{where}: the column '{column}' must hold one number per row, found {values.shape[1:]}"
         )
     return [float(value) for value in values]
+
+
+def _horizontal(
+    hdu: fits.BinTableHDU, names: set[str], where: str
+) -> tuple[list[float | None], list[float | None]]:
+    """Zenith distance and azimuth of each row, deg; None where a value is absent or no number."""
+
+    def optional(column: str) -> list[float | None]:
+        if column not in names:
+            return [None] * hdu.header["NAXIS2"]
+        return [value if np.isfinite(value) else None for value in _floats(hdu, column, where)]
+
+    zenith = optional("ZEN_PNT")
+    if "ZEN_PNT" not in names:
+        zenith = [None if altitude is None else 90 - altitude for altitude in optional("ALT_PNT")]
+    return zenith, optional("AZ_PNT")
 
 
 def _livetimes(hdu: fits.BinTableHDU, names: set[str], where: str) -> list[float | None]:
@@ -239,6 +256,13 @@ def write_observation_index(path: Path, entries: Sequence[ObservationEntry]) -> 
     ]
     if all(entry.quality is not None for entry in entries):
         columns.append(fits.Column("QUALITY", "K", array=[e.quality for e in entries]))
+    for name, values in (
+        ("ZEN_PNT", [e.zenith for e in entries]),
+        ("AZ_PNT", [e.azimuth for e in entries]),
+    ):
+        if any(value is not None for value in values):
+            known = [nan if value is None else value for value in values]
+            columns.append(fits.Column(name, "D", unit="deg", array=known))
     header = {
         **GADF_KEYS,
         "HDUCLAS1": "INDEX",
