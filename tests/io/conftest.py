@@ -6,10 +6,11 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
-from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons, OffCounts
 from dl3flow.data.events import Gti
 from dl3flow.data.maps import EdispMap, Map, PsfMap
 from dl3flow.geometry.axis import Axis
+from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.io.provenance import Provenance
 
@@ -23,6 +24,9 @@ def _dataset(
     n_true=5,
     shape=(6, 8),
     name="run-1",
+    region=None,
+    background="expected",
+    reasons=False,
 ):
     rng = np.random.default_rng(1)
 
@@ -32,6 +36,9 @@ def _dataset(
     center = SkyCoord(83.63 * u.deg, 22.01 * u.deg, frame=frame)
     geom = SkyGeometry.create(center, (shape[1] * 0.1 * u.deg, shape[0] * 0.1 * u.deg), 0.1 * u.deg)
     coarse = geom.coarser(0.3 * u.deg)
+    if region is not None:
+        geom = coarse = RegionGeometry(region)
+        shape = geom.shape
     energy = Axis.from_bounds("energy", 1 * u.TeV, 10 * u.TeV, n_energy)
     true = Axis.from_bounds("energy_true", 0.3 * u.TeV, 30 * u.TeV, n_true)
     rad = Axis.from_bounds("rad", 0 * u.deg, 0.6 * u.deg, 7, "lin")
@@ -39,15 +46,23 @@ def _dataset(
     second = energy if edisp == "kernel" else migra
     exposure = Map(coarse, (true,), values(n_true, *coarse.shape), u.Unit("m2 s"))
     mask = rng.uniform(size=(n_energy, *shape)) > 0.3
+    counts = Map(geom, (energy,), rng.poisson(2, (n_energy, *shape)).astype(float))
+    model = ExpectedCounts(Map(geom, (energy,), values(n_energy, *shape)))
+    exposures = Map(geom, (true,), values(n_true, *shape) * 2.0**30, u.Unit("m2 s"))
+    spread = values(n_true, 7, *coarse.shape)
+    dispersion = values(n_true, second.n_bins, *coarse.shape)
+    off = OffCounts(
+        Map(geom, (energy,), rng.poisson(5, (n_energy, *shape)).astype(float)),
+        Map(geom, (energy,), values(n_energy, *shape)),
+        Map(geom, (energy,), np.round(values(n_energy, *shape) * 3)),
+    )
     return Dataset(
         name=name,
-        counts=Map(geom, (energy,), rng.poisson(2, (n_energy, *shape)).astype(float)),
-        background=ExpectedCounts(Map(geom, (energy,), values(n_energy, *shape))),
-        exposure=Map(geom, (true,), values(n_true, *shape) * 2.0**30, u.Unit("m2 s")),
-        psf=PsfMap(Map(coarse, (true, rad), values(n_true, 7, *coarse.shape), u.Unit("sr-1")), exposure)
-        if with_psf
-        else None,
-        edisp=EdispMap(Map(coarse, (true, second), values(n_true, second.n_bins, *coarse.shape)), exposure),
+        counts=counts,
+        background={"expected": model, "off": off, None: None}[background],
+        exposure=exposures,
+        psf=PsfMap(Map(coarse, (true, rad), spread, u.Unit("sr-1")), exposure) if with_psf else None,
+        edisp=EdispMap(Map(coarse, (true, second), dispersion), exposure),
         mask_safe=mask,
         mask_fit=~mask if mask_fit else None,
         gti=Gti(
@@ -61,6 +76,9 @@ def _dataset(
             "telescope": "HESS",
             "background": {"norm": 1.02},
         },
+        reasons=MaskReasons(("aeff_default", "offset_max"), rng.integers(0, 4, mask.shape).astype(np.uint8))
+        if reasons
+        else None,
     )
 
 
@@ -97,7 +115,17 @@ def _assert_maps_equal(one, two):
 def _assert_equal(one, two):
     for name in ("counts", "exposure"):
         _assert_maps_equal(getattr(one, name), getattr(two, name))
-    _assert_maps_equal(one.background.counts, two.background.counts)
+    assert type(one.background) is type(two.background)
+    if one.background is not None:
+        _assert_maps_equal(one.background.counts, two.background.counts)
+    if isinstance(one.background, OffCounts):
+        _assert_maps_equal(one.background.acceptance, two.background.acceptance)
+        _assert_maps_equal(one.background.acceptance_off, two.background.acceptance_off)
+    assert (one.reasons is None) == (two.reasons is None)
+    if one.reasons is not None:
+        assert one.reasons.names == two.reasons.names
+        assert two.reasons.bits.dtype == np.uint8
+        np.testing.assert_array_equal(one.reasons.bits, two.reasons.bits)
     assert (one.psf is None) == (two.psf is None)
     assert (one.edisp is None) == (two.edisp is None)
     if one.psf is not None:

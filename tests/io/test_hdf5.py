@@ -5,13 +5,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import astropy.units as u
 import h5py
 import numpy as np
 import pytest
 
-from dl3flow.data.dataset import ExpectedCounts
+from dl3flow.data.dataset import ExpectedCounts, MaskReasons
 from dl3flow.data.events import Gti
 from dl3flow.errors import InputError
 from dl3flow.io.hdf5 import read_dataset, read_failure, read_provenance, write_dataset, write_failure
@@ -20,7 +21,7 @@ from dl3flow.io.hdf5 import read_dataset, read_failure, read_provenance, write_d
 @pytest.fixture
 def path(tmp_path, make_dataset, provenance):
     path = tmp_path / "23523.h5"
-    write_dataset(path, make_dataset(), provenance)
+    write_dataset(path, make_dataset(reasons=True), provenance)
     return path
 
 
@@ -32,6 +33,21 @@ def path(tmp_path, make_dataset, provenance):
         {"frame": "galactic"},
         {"with_psf": False, "mask_fit": False},
         {"n_energy": 1, "shape": (2, 2)},
+        {"background": "off"},
+        {"background": None, "reasons": True},
+        {
+            "region": "icrs;circle(83.63, 22.01, 0.11)",
+            "with_psf": False,
+            "background": "off",
+            "reasons": True,
+        },
+        {"region": "galactic;circle(184.5, -5.8, 0.2)", "with_psf": False},
+        {"region": "icrs;point(83.63, 22.01)", "with_psf": False, "background": "off", "mask_fit": False},
+        {
+            "region": "icrs;circle(83.63, 22.01, 0.1)\ncircle(84, 22, 0.1)",
+            "with_psf": False,
+            "edisp": "migra",
+        },
     ],
 )
 def test_round_trip_is_exact(tmp_path, make_dataset, provenance, assert_equal, options):
@@ -40,6 +56,31 @@ def test_round_trip_is_exact(tmp_path, make_dataset, provenance, assert_equal, o
     assert_equal(read_dataset(tmp_path / "a.h5"), dataset)
     assert read_failure(tmp_path / "a.h5") is None
     assert read_provenance(tmp_path / "a.h5") == provenance.to_mapping()
+
+
+def test_file_of_the_first_format(make_dataset, provenance, assert_equal):
+    # written by the code of format 1 from the same numbers
+    path = Path(__file__).with_name("dataset_1.h5")
+    assert_equal(read_dataset(path), make_dataset())
+    assert read_provenance(path) == provenance.to_mapping()
+
+
+def test_spectra_keep_all_digits(tmp_path, make_dataset, provenance):
+    dataset = make_dataset(region="icrs;circle(83.63, 22.01, 0.11)", with_psf=False, background="off")
+    third = dataset.background.acceptance.with_data(np.full((3, 1, 1), 1 / 3))
+    dataset = replace(dataset, background=replace(dataset.background, acceptance=third))
+    write_dataset(tmp_path / "a.h5", dataset, provenance)
+    assert (read_dataset(tmp_path / "a.h5").background.acceptance.data == 1 / 3).all()
+
+
+def test_reasons_name_their_bits(tmp_path, make_dataset, provenance):
+    bits = np.zeros((3, 6, 8), dtype=np.uint8)
+    bits[1, 2, 3], bits[2, 0, 0] = 3, 2
+    dataset = replace(make_dataset(), reasons=MaskReasons(("aeff_default", "offset_max"), bits))
+    write_dataset(tmp_path / "a.h5", dataset, provenance)
+    found = read_dataset(tmp_path / "a.h5").reasons
+    assert np.argwhere(found.dropped("aeff_default")).tolist() == [[1, 2, 3]]
+    assert np.argwhere(found.dropped("offset_max")).tolist() == [[1, 2, 3], [2, 0, 0]]
 
 
 def test_no_edisp_and_no_good_time(tmp_path, make_dataset, provenance):
@@ -77,7 +118,7 @@ def test_equal_datasets_give_equal_bytes(path, make_dataset, provenance):
     # Time stamps in HDF5 have a resolution of one second.
     time.sleep(1.1)
     again = path.with_name("again.h5")
-    write_dataset(again, make_dataset(), provenance)
+    write_dataset(again, make_dataset(reasons=True), provenance)
     assert again.read_bytes() == path.read_bytes()
 
 
@@ -151,7 +192,17 @@ BAD = {
     "folder": (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
     "other format": (_attribute("/", "format", np.bytes_("other")), "is not a dl3flow dataset"),
     "no format": (_edit(lambda file: file.attrs.__delitem__("format")), "is not a dl3flow dataset"),
-    "newer": (_attribute("/", "format", np.bytes_("dl3flow.dataset/2")), "newer than"),
+    "newer": (_attribute("/", "format", np.bytes_("dl3flow.dataset/3")), "newer than"),
+    "no background": (_edit(lambda file: file.__delitem__("background")), "has no 'background'"),
+    "background of no kind": (_attribute("background", "kind", np.bytes_("ring")), "of kind 'ring'"),
+    "off without acceptance": (
+        _attribute("background", "kind", np.bytes_("off")),
+        "'/background' has no 'acceptance'",
+    ),
+    "no region": (_attribute("counts", "region", np.bytes_("icrs;nothing")), "cannot read the DS9 region"),
+    "nameless reason": (_attribute("masks", "reasons", np.bytes_('["offset_max"]')), "bits without a name"),
+    "reasons no list": (_attribute("masks", "reasons", np.bytes_('{"a":1}')), "is no list of names"),
+    "no reasons": (_edit(lambda file: file.__delitem__("masks/reasons")), "has no 'reasons'"),
     "no counts": (_edit(lambda file: file.__delitem__("counts")), "has no 'counts'"),
     "no psf": (_edit(lambda file: file.__delitem__("psf")), "has no 'psf'"),
     "no data": (_edit(lambda file: file.__delitem__("psf/response/data")), "has no 'data'"),
@@ -186,9 +237,9 @@ BAD = {
         _replace("counts/data", lambda f, n: f.create_dataset(n, (3, 6, 8), "f4", chunks=(1, 6, 8))),
         "more than it can hold",
     ),
-    "other pixels": (_attribute("background", "lon_0", 10.0), "not on the pixels"),
+    "other pixels": (_attribute("background/counts", "lon_0", 10.0), "not on the pixels"),
     "other energies": (
-        _attribute("background", "energy_edges", np.array([1.0, 2, 3, 4])),
+        _attribute("background/counts", "energy_edges", np.array([1.0, 2, 3, 4])),
         "not on the pixels",
     ),
     "edges fall": (_attribute("counts", "energy_edges", np.array([4.0, 3, 2, 1])), "do not increase"),

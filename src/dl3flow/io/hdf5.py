@@ -1,15 +1,21 @@
 """Reduced observations (DL4) as HDF5: one file per Dataset, or a record of why there is none.
 
-Format ``dl3flow.dataset/1``: the root's attributes are ``format``, ``name``, ``provenance`` (JSON) and ``contents`` (which of
+Format ``dl3flow.dataset/2``: the root's attributes are ``format``, ``name``, ``provenance`` (JSON) and ``contents`` (which of
 the optional parts there are, so that a lost one is noticed); the groups are
 
-- ``counts``, ``background``, ``exposure``: a map each; ``psf``, ``edisp`` (may be absent): ``response`` and ``exposure``,
-  a map each. A map is a group with the dataset ``data`` and its pixels and axes as attributes.
-- ``masks``: ``safe`` and, if set, ``fit`` as 0 and 1; ``gti``: ``start`` and ``stop`` in s after a reference;
-  ``meta``: the attribute ``json``.
+- ``counts``, ``exposure``: a map each; ``psf``, ``edisp`` (may be absent): ``response`` and ``exposure``, a map each.
+  A map is a group with the dataset ``data`` and as attributes its axes and either the pixels of a sky map or, for a
+  spectrum, the text of its ``region`` (DS9).
+- ``background`` (may be absent): its attribute ``kind`` is ``expected``, with the map ``counts``, or ``off``, with the maps
+  ``counts``, ``acceptance`` and ``acceptance_off``.
+- ``masks``: ``safe`` and, if set, ``fit`` as 0 and 1; ``reasons`` (may be absent), one bit for each of the names in the
+  attribute ``reasons`` (JSON); ``gti``: ``start`` and ``stop`` in s after a reference; ``meta``: the attribute ``json``.
 
-Maps are stored as float32 (values above 2^24 lose their last digits), compressed and with a checksum per chunk; the file's
-own structures carry checksums since the 1.10 file format. Equal datasets give equal bytes. Read values are float64.
+``dl3flow.dataset/1`` is read too: sky maps with an expected background only, which is the group ``background`` itself.
+
+Sky maps are stored as float32 (values above 2^24 lose their last digits), spectra as float64; both compressed (LZF, which
+h5py brings: half the time of gzip for a tenth more bytes) and with a checksum per chunk; the file's own structures carry
+checksums since the 1.10 file format. Equal datasets give equal bytes. Read values are float64.
 """
 
 import json
@@ -23,16 +29,18 @@ import h5py
 import numpy as np
 from astropy.time import Time
 
-from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons, OffCounts
 from dl3flow.data.events import Gti
 from dl3flow.data.maps import EdispMap, Map, PsfMap
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
+from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.io.files import check_regular_file, write_product
 from dl3flow.io.provenance import Provenance, canonical_json
 
-FORMAT = "dl3flow.dataset/1"
+FORMAT = "dl3flow.dataset/2"
+_FIRST_FORMAT = "dl3flow.dataset/1"
 FAILURE = "dl3flow.failure/1"
 _LIBRARY = (
     "v110",
@@ -48,13 +56,20 @@ def write_dataset(path: Path, dataset: Dataset, provenance: Provenance) -> None:
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w", libver=_LIBRARY) as file:
-            parts = {"psf": dataset.psf, "edisp": dataset.edisp, "fit": dataset.mask_fit}
+            parts = {
+                "background": dataset.background,
+                "psf": dataset.psf,
+                "edisp": dataset.edisp,
+                "fit": dataset.mask_fit,
+                "reasons": dataset.reasons,
+            }
             contents = " ".join(name for name, part in parts.items() if part is not None)
             _set_text(
                 file, format=FORMAT, name=dataset.name, provenance=provenance.to_json(), contents=contents
             )
             _write_map(file.create_group("counts"), dataset.counts)
-            _write_map(file.create_group("background"), dataset.background.counts)
+            if dataset.background is not None:
+                _write_background(file.create_group("background"), dataset.background)
             _write_map(file.create_group("exposure"), dataset.exposure)
             if dataset.psf is not None:
                 _write_response(file.create_group("psf"), dataset.psf.psf, dataset.psf.exposure)
@@ -64,6 +79,9 @@ def write_dataset(path: Path, dataset: Dataset, provenance: Provenance) -> None:
             _write_array(masks, "safe", dataset.mask_safe.astype(np.uint8))
             if dataset.mask_fit is not None:
                 _write_array(masks, "fit", dataset.mask_fit.astype(np.uint8))
+            if dataset.reasons is not None:
+                _set_text(masks, reasons=json.dumps(dataset.reasons.names))
+                _write_array(masks, "reasons", dataset.reasons.bits.astype(np.uint8))
             gti = file.create_group("gti")
             _write_array(gti, "start", dataset.gti.start.to_value(u.s))
             _write_array(gti, "stop", dataset.gti.stop.to_value(u.s))
@@ -112,16 +130,12 @@ def read_dataset(path: Path) -> Dataset:
                 f"holds no dataset, since the observation could not be reduced: {_text(file, 'reason')}"
             )
         counts = _read_map(_member(file, "counts", h5py.Group), ("energy",))
-        background = _read_map(_member(file, "background", h5py.Group), ("energy",))
         exposure = _read_map(_member(file, "exposure", h5py.Group), ("energy_true",))
+        if exposure.geom != counts.geom:
+            raise InputError(f"group 'exposure' is not on the pixels of 'counts': {_REMEDY}")
         contents = _text(file, "contents").split()
         psf, edisp = (_read_response(file, name) if name in contents else None for name in ("psf", "edisp"))
         masks, gti = _member(file, "masks", h5py.Group), _member(file, "gti", h5py.Group)
-        for name, other in (("background", background), ("exposure", exposure)):
-            if other.geom != counts.geom or (
-                name == "background" and not other.axes[0].is_close(counts.axes[0])
-            ):
-                raise InputError(f"group '{name}' is not on the pixels and energies of 'counts': {_REMEDY}")
         if psf is not None and psf[0].axes[1].name != "rad":
             raise InputError(
                 f"group 'psf' has the second axis '{psf[0].axes[1].name}' instead of 'rad': {_REMEDY}"
@@ -133,7 +147,7 @@ def read_dataset(path: Path) -> Dataset:
         return Dataset(
             name=_text(file, "name"),
             counts=counts,
-            background=ExpectedCounts(background),
+            background=_read_background(file, counts, contents),
             exposure=exposure,
             psf=None if psf is None else PsfMap(*psf),
             edisp=None if edisp is None else EdispMap(*edisp),
@@ -141,6 +155,7 @@ def read_dataset(path: Path) -> Dataset:
             mask_fit=_read_mask(masks, "fit", counts.data.shape) if "fit" in contents else None,
             gti=_read_gti(gti),
             meta=_json(_member(file, "meta", h5py.Group), "json"),
+            reasons=_read_reasons(masks, counts.data.shape) if "reasons" in contents else None,
         )
 
 
@@ -181,9 +196,9 @@ def _first_line(error: BaseException) -> str:
 def _format(file: h5py.File) -> str:
     found = _text(file, "format") if "format" in file.attrs else ""
     kind, _, version = found.partition("/")
-    if found in (FORMAT, FAILURE):
+    if found in (FORMAT, _FIRST_FORMAT, FAILURE):
         return found
-    if f"{kind}/1" in (FORMAT, FAILURE) and version.isdigit():
+    if f"{kind}/1" in (_FIRST_FORMAT, FAILURE) and version.isdigit():
         raise InputError(f"has the format '{found}', newer than '{FORMAT}': read it with a newer dl3flow")
     raise InputError(
         f"is not a dl3flow dataset (attribute 'format' is '{found}', expected '{FORMAT}'): name another file"
@@ -229,27 +244,45 @@ def _write_array(group: h5py.Group, name: str, data: np.ndarray) -> None:
         data=data,
         chunks=tuple(chunks),
         shuffle=data.dtype.itemsize > 1,
-        compression="gzip",
-        compression_opts=1,
+        compression="lzf",
         fletcher32=True,
         track_times=False,
     )
 
 
+def _write_background(group: h5py.Group, background: ExpectedCounts | OffCounts) -> None:
+    match background:
+        case ExpectedCounts(counts):
+            _set_text(group, kind="expected")
+            _write_map(group.create_group("counts"), counts)
+        case OffCounts(counts, acceptance, acceptance_off):
+            _set_text(group, kind="off")
+            for name, values in (
+                ("counts", counts),
+                ("acceptance", acceptance),
+                ("acceptance_off", acceptance_off),
+            ):
+                _write_map(group.create_group(name), values)
+
+
 def _write_map(group: h5py.Group, map_: Map) -> None:
-    geom = map_.geom
-    _set_text(group, unit=map_.unit.to_string(), frame=geom.frame, proj=geom.proj)
-    _set_text(group, axes=" ".join(axis.name for axis in map_.axes))
-    group.attrs.update(
-        lon_0=geom.lon_0, lat_0=geom.lat_0, binsz=geom.binsz, crpix=np.array(geom.crpix, dtype=float)
-    )
-    group.attrs.update(shape=np.array(geom.shape), corner=np.array(geom.corner))
+    _set_text(group, unit=map_.unit.to_string(), axes=" ".join(axis.name for axis in map_.axes))
+    match map_.geom:
+        case RegionGeometry(text):
+            _set_text(group, region=text)
+            dtype: type = np.float64
+        case SkyGeometry() as geom:
+            _set_text(group, frame=geom.frame, proj=geom.proj)
+            group.attrs.update(lon_0=geom.lon_0, lat_0=geom.lat_0, binsz=geom.binsz)
+            group.attrs.update(crpix=np.array(geom.crpix, dtype=float))
+            group.attrs.update(shape=np.array(geom.shape), corner=np.array(geom.corner))
+            dtype = np.float32
     for axis in map_.axes:
         _set_text(group, **{f"{axis.name}_unit": axis.unit.to_string(), f"{axis.name}_scale": axis.scale})
         group.attrs[f"{axis.name}_edges"] = np.asarray(axis.edges.value, dtype=float)
         if axis.nodes is not None:
             group.attrs[f"{axis.name}_nodes"] = axis.nodes.to_value(axis.unit)
-    _write_array(group, "data", np.asarray(map_.data, dtype=np.float32))
+    _write_array(group, "data", np.asarray(map_.data, dtype=dtype))
 
 
 def _write_response(group: h5py.Group, response: Map, exposure: Map) -> None:
@@ -323,6 +356,15 @@ def _read_map(group: h5py.Group, axes: tuple[str | None, ...]) -> Map:
             f"'{group.name}' has the axes {names}, expected {[name or 'any' for name in axes]}: {_REMEDY}"
         )
     found = tuple(_read_axis(group, name) for name in names)
+    geom = _read_geometry(group)
+    expected = (*(axis.n_bins for axis in found), *geom.shape)
+    data = _read_array(group, "data", expected, "f").astype(float, copy=False)
+    return Map(geom, found, data, u.Unit(_text(group, "unit")))
+
+
+def _read_geometry(group: h5py.Group) -> Geometry:
+    if "region" in group.attrs:
+        return RegionGeometry(_text(group, "region"))
     numbers = {key: float(_attribute(group, key)) for key in ("lon_0", "lat_0", "binsz")}
     shape, corner, crpix = (
         tuple(np.array(_attribute(group, key)).tolist()) for key in ("shape", "corner", "crpix")
@@ -333,12 +375,34 @@ def _read_map(group: h5py.Group, axes: tuple[str | None, ...]) -> Map:
         or len(shape) != 2
     ):
         raise InputError(f"the pixels of '{group.name}' are not defined ({numbers}): {_REMEDY}")
-    geom = SkyGeometry(
+    return SkyGeometry(
         _text(group, "frame"), _text(group, "proj"), **numbers, shape=shape, crpix=crpix, corner=corner
     )
-    expected = (*(axis.n_bins for axis in found), *shape)
-    data = _read_array(group, "data", expected, "f").astype(float)
-    return Map(geom, found, data, u.Unit(_text(group, "unit")))
+
+
+def _read_background(file: h5py.File, counts: Map, contents: list[str]) -> ExpectedCounts | OffCounts | None:
+    is_first = _format(file) == _FIRST_FORMAT
+    if not is_first and "background" not in contents:
+        return None
+    group = _member(file, "background", h5py.Group)
+    kind = "expected" if is_first else _text(group, "kind")
+    if kind not in ("expected", "off"):
+        raise InputError(f"the background is of kind '{kind}', not 'expected' or 'off': {_REMEDY}")
+    places = (
+        {"background": group}
+        if is_first
+        else {
+            f"background/{name}": _member(group, name, h5py.Group)
+            for name in ("counts", *(("acceptance", "acceptance_off") if kind == "off" else ()))
+        }
+    )
+    maps = []
+    for name, place in places.items():
+        found = _read_map(place, ("energy",))
+        if found.geom != counts.geom or not found.axes[0].is_close(counts.axes[0]):
+            raise InputError(f"group '{name}' is not on the pixels and energies of 'counts': {_REMEDY}")
+        maps.append(found)
+    return OffCounts(*maps) if kind == "off" else ExpectedCounts(*maps)
 
 
 def _read_response(file: h5py.File, name: str) -> tuple[Map, Map]:
@@ -355,6 +419,16 @@ def _read_mask(group: h5py.Group, name: str, shape: tuple[int, ...]) -> np.ndarr
     if values.size and values.max() > 1:
         raise InputError(f"'{group.name}/{name}' holds values other than 0 and 1: {_REMEDY}")
     return values.astype(bool)
+
+
+def _read_reasons(group: h5py.Group, shape: tuple[int, ...]) -> MaskReasons:
+    names = json.loads(_text(group, "reasons"))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"attribute 'reasons' of '{group.name}' is no list of names: {_REMEDY}")
+    bits = _read_array(group, "reasons", shape, "u")
+    if bits.size and bits.max() >= 1 << len(names):
+        raise InputError(f"'{group.name}/reasons' has bits without a name: {_REMEDY}")
+    return MaskReasons(tuple(names), bits)
 
 
 def _read_gti(group: h5py.Group) -> Gti:
