@@ -12,6 +12,7 @@ from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis, EnergyAxis, EnergyTrueAxis, PositiveAngle
 from dl3flow.geometry.sky import SkyGeometry, SkyPosition
 from dl3flow.reduce.counts import count_events
+from dl3flow.reduce.facts import dataset_meta
 from dl3flow.reduce.registry import RECIPES
 from dl3flow.reduce.response import background_map, edisp_map, exposure_map, psf_map
 
@@ -117,28 +118,9 @@ def cube(
         mask_safe=_has_background(background),
         mask_fit=None,
         gti=observation.gti,
-        meta={
-            "obs_ids": [observation.obs_id],
-            "livetime": float(observation.livetime.to_value(u.s)),
-            "ontime": float(observation.ontime.to_value(u.s)),
-            "telescope": observation.meta.get("telescope", ""),
-            "instrument": observation.meta.get("instrument", ""),
-            "pointing": [float(observation.pointing.ra.deg), float(observation.pointing.dec.deg)],
-            "warnings": [*observation.meta.get("warnings", []), *_narrow(energy, energy_true)],
-        },
+        meta=dataset_meta(observation, energy, energy_true),
     )
 
 
 def _has_background(background: Map) -> np.ndarray:
     return np.asarray(np.isfinite(background.data) & (background.data > 0))
-
-
-def _narrow(energy: Axis, energy_true: Axis) -> list[str]:
-    """A sentence where events can come from true energies that the axis does not hold."""
-    true, reconstructed = energy_true.edges, energy.edges
-    if true[0] < reconstructed[0] and true[-1] > reconstructed[-1]:
-        return []
-    return [
-        f"energy_true ({true[0]:.3g} to {true[-1]:.3g}) does not reach beyond energy ({reconstructed[0]:.3g} to "
-        f"{reconstructed[-1]:.3g}) at both ends: events that the dispersion carries in are not predicted and fluxes come out wrong"
-    ]
