@@ -12,6 +12,76 @@ def unit_vectors(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     return np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
 
 
+def basis(lon: float, lat: float) -> np.ndarray:
+    """Unit vectors (3, 3) of a direction in rad and of the east and north there; their components are the columns."""
+    return np.array(
+        [
+            [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
+            [-np.sin(lon), np.cos(lon), 0.0],
+            [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
+        ]
+    )
+
+
+def rotated(vectors: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Product of a 3 x 3 matrix with vectors of shape (3, ...), the same for a vector wherever it stands in the array."""
+    x, y, z = vectors
+    return np.array([row[0] * x + row[1] * y + row[2] * z for row in matrix])
+
+
+def projected_vectors(
+    proj: str, x: np.ndarray, y: np.ndarray, lon_0: float, lat_0: float
+) -> np.ndarray | None:
+    """Unit vectors of points on the plane of a map; Calabretta & Greisen (2002), sections 5.1.3 and 5.2.3.
+
+    Parameters
+    ----------
+    proj : str
+        WCS projection code.
+    x, y : array, shape (n_lon,), (n_lat,)
+        Columns and rows on the plane, eastward and northward of the reference direction, rad.
+    lon_0, lat_0 : float
+        Reference direction, rad.
+
+    Returns
+    -------
+    vectors : array, shape (3, n_lat, n_lon), or None
+        None for projections other than TAN and CAR, a reference within a degree of a pole, where the standard turns the
+        map, or a map beyond the whole sky.
+    """
+    if proj not in ("TAN", "CAR") or abs(lat_0) > np.radians(89):
+        return None
+    y = y[:, None]
+    if proj == "TAN":
+        forward = 1 / np.sqrt(1 + x**2 + y**2)
+        native = np.array([forward, forward * x, forward * y])
+    elif np.abs(x).max() > np.pi or np.abs(y).max() > np.pi / 2:
+        return None
+    else:
+        native = np.array([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y) + 0 * x])
+    return rotated(native, basis(lon_0, lat_0).T)
+
+
+def distance(vectors: np.ndarray, lon: float, lat: float) -> np.ndarray:
+    """Great-circle distance in rad of unit vectors (3, ...) to one direction, by the chord (exact near 0)."""
+    x, y, z = vectors
+    a, b, c = basis(lon, lat)[0]
+    chord = np.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2)
+    return np.asarray(2 * np.arcsin(np.minimum(0.5 * chord, 1.0)))
+
+
+def vectors_to_fov(vectors: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Field-of-view longitude and latitude, rad, of unit vectors (3, ...); see `sky_to_fov`.
+
+    Parameters
+    ----------
+    axes : array, shape (3, 3)
+        The pointing, its east and its north in the frame of the vectors, as `basis` gives them.
+    """
+    forward, east, north = rotated(vectors, axes)
+    return -np.arctan2(east, forward), np.arcsin(np.clip(north, -1, 1))
+
+
 def separation(lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float) -> np.ndarray:
     """Great-circle distance in rad to one direction, by Vincenty's formula (exact at 0 and pi)."""
     d_lon = lon - lon_0

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import astropy.units as u
 import numpy as np
@@ -14,6 +14,9 @@ from astropy.wcs import WCS
 from dl3flow.errors import InputError, choices
 from dl3flow.geometry import fov
 from dl3flow.registry import convert
+
+if TYPE_CHECKING:
+    from dl3flow.geometry.region import Geometry
 
 FRAMES = {"icrs": ("RA--", "DEC-"), "galactic": ("GLON", "GLAT")}
 PROJECTIONS = ("CAR", "TAN", "AIT", "SIN", "ZEA", "STG")
@@ -126,6 +129,24 @@ class SkyGeometry:
         lon, lat = self.wcs.all_pix2world(x, y, 0)
         return np.radians(lon), np.radians(lat)
 
+    def _vectors(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Unit vectors (3, n_rows, n_columns) at zero-based pixel coordinates."""
+        x, y = (
+            np.radians(-self.binsz * (columns + 1 - self.crpix[0])),
+            np.radians(self.binsz * (rows + 1 - self.crpix[1])),
+        )
+        found = fov.projected_vectors(self.proj, x, y, math.radians(self.lon_0), math.radians(self.lat_0))
+        if found is None:
+            lon, lat = self.wcs.all_pix2world(*np.meshgrid(columns, rows), 0)
+            found = fov.unit_vectors(np.radians(lon), np.radians(lat))
+        return found
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Unit vectors of the pixel centres in the geometry's frame, shape (3, n_lat, n_lon); NaN off the projection."""
+        ny, nx = self.shape
+        return self._vectors(np.arange(nx, dtype=float), np.arange(ny, dtype=float))
+
     @property
     def center(self) -> SkyCoord:
         """Direction at the middle of the map."""
@@ -136,31 +157,30 @@ class SkyGeometry:
     def solid_angle(self) -> u.Quantity:
         """Solid angle of each pixel, shape (n_lat, n_lon), sr: two plane triangles between its corners."""
         ny, nx = self.shape
-        y, x = np.indices((ny + 1, nx + 1), dtype=float) - 0.5
-        lon, lat = self.wcs.all_pix2world(x, y, 0)
-        corners = np.moveaxis(fov.unit_vectors(np.radians(lon), np.radians(lat)), 0, -1)
-        low_left, low_right = corners[:-1, :-1], corners[:-1, 1:]
-        up_left, up_right = corners[1:, :-1], corners[1:, 1:]
-        first = np.linalg.norm(np.cross(low_right - low_left, up_left - low_left), axis=-1)
-        second = np.linalg.norm(np.cross(up_left - up_right, low_right - up_right), axis=-1)
+        corners = self._vectors(np.arange(nx + 1) - 0.5, np.arange(ny + 1) - 0.5)
+        low_left, low_right = corners[:, :-1, :-1], corners[:, :-1, 1:]
+        up_left, up_right = corners[:, 1:, :-1], corners[:, 1:, 1:]
+        first = _parallelogram(low_right - low_left, up_left - low_left)
+        second = _parallelogram(up_left - up_right, low_right - up_right)
         return 0.5 * (first + second) * u.sr
 
     def position(self, where: SkyCoord) -> tuple[float, float]:
         """Longitude and latitude of one direction in the geometry's frame, rad."""
-        at = where.transform_to(self.frame).spherical
+        at = (where if where.frame.name == self.frame else where.transform_to(self.frame)).spherical
         return float(at.lon.rad), float(at.lat.rad)
 
     def separation(self, where: SkyCoord) -> np.ndarray:
         """Distance of the pixel centres to one direction, rad, shape (n_lat, n_lon)."""
-        return fov.separation(*self.lonlat, *self.position(where))
+        return fov.distance(self.vectors, *self.position(where))
 
     def fov_lonlat(self, pointing: SkyCoord) -> tuple[np.ndarray, np.ndarray]:
         """Field-of-view coordinates (RADEC alignment, rad) of the pixel centres."""
-        if self.frame == "icrs":
-            return fov.sky_to_fov(*self.lonlat, *self.position(pointing))
-        lon, lat = self.lonlat
-        sky = SkyCoord(lon * u.rad, lat * u.rad, frame=self.frame).icrs
-        return fov.sky_to_fov(sky.ra.rad, sky.dec.rad, pointing.icrs.ra.rad, pointing.icrs.dec.rad)
+        at = pointing.icrs.spherical
+        axes = fov.basis(float(at.lon.rad), float(at.lat.rad))
+        if self.frame != "icrs":  # a rotation turns every vector alike
+            turned = SkyCoord(*axes.T, representation_type="cartesian", frame="icrs").transform_to(self.frame)
+            axes = turned.cartesian.xyz.value.T
+        return fov.vectors_to_fov(self.vectors, axes)
 
     def pixel(self, where: SkyCoord) -> tuple[np.ndarray, np.ndarray]:
         """Zero-based pixel coordinates (x, y) of directions."""
@@ -221,7 +241,7 @@ class SkyGeometry:
             corner=(self.corner[0] + rows[0], self.corner[1] + columns[0]),
         )
 
-    def offset_in(self, parent: "SkyGeometry") -> tuple[int, int]:
+    def offset_in(self, parent: "Geometry") -> tuple[int, int]:
         """Row and column of this geometry's first pixel on the grid of ``parent``; may be negative.
 
         Raises
@@ -229,6 +249,8 @@ class SkyGeometry:
         InputError
             If the two are not cut from one grid.
         """
+        if not isinstance(parent, SkyGeometry):
+            raise InputError(f"a map and a spectrum are not on one pixel grid: {self} and {parent}")
         same = (
             self.frame == parent.frame
             and self.proj == parent.proj
@@ -246,7 +268,7 @@ class SkyGeometry:
             raise InputError(f"maps are not on one pixel grid: {self} and {parent}")
         return round(row), round(column)
 
-    def overlap(self, other: "SkyGeometry") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    def overlap(self, other: "Geometry") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Slices of this geometry and of ``other`` that cover their common pixels; empty slices if there are none."""
         mine, theirs = [], []
         for shift, n, m in zip(other.offset_in(self), self.shape, other.shape, strict=True):
@@ -259,6 +281,12 @@ class SkyGeometry:
         """Geometry of the same centre and width with larger pixels, for response maps."""
         width = (self.shape[1] * self.binsz * u.deg, self.shape[0] * self.binsz * u.deg)
         return SkyGeometry.create(self.center, width, binsz, self.proj)
+
+
+def _parallelogram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Area spanned by two vectors (3, ...) each."""
+    (ax, ay, az), (bx, by, bz) = a, b
+    return np.sqrt((ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2)
 
 
 def parse_sky_position(entry: Any) -> SkyCoord:
