@@ -5,12 +5,14 @@ import warnings
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import LineSkyRegion, PixCoord, PointSkyRegion, Regions, TextSkyRegion
+from regions import LineSkyRegion, PixCoord, PointSkyRegion, Regions, SkyRegion, TextSkyRegion
 
 from dl3flow.errors import InputError
 from dl3flow.geometry.sky import SkyGeometry
 
 _WITHOUT_AREA = (PointSkyRegion, LineSkyRegion, TextSkyRegion)
+_PLANE = ("TAN", "SIN", "STG", "ZEA")
+_HORIZON = 75 * u.deg
 
 
 def parse_regions(text: str, where: str, *, is_point_allowed: bool = False) -> Regions:
@@ -54,8 +56,18 @@ def region_mask(geom: SkyGeometry, regions: Regions) -> np.ndarray:
     y, x = np.indices(geom.shape)
     inside = np.zeros(geom.shape, dtype=bool)
     for region in regions:
-        inside |= region.to_pixel(geom.wcs).contains(PixCoord(x, y))
+        if not _is_behind(region, geom):
+            inside |= region.to_pixel(geom.wcs).contains(PixCoord(x, y))
     return inside
+
+
+def _is_behind(region: SkyRegion, geom: SkyGeometry) -> bool:
+    """True if a plane map cannot show the region's place: drawn near or behind its horizon a region may cover anything."""
+    if geom.proj not in _PLANE:
+        return False
+    at = region.center if hasattr(region, "center") else region.vertices[0]
+    reference = SkyCoord(geom.lon_0 * u.deg, geom.lat_0 * u.deg, frame=geom.frame)
+    return bool(at.separation(reference) > _HORIZON)
 
 
 def exclusion_mask(

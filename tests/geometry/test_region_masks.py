@@ -1,0 +1,22 @@
+"""Regions far from a map: none of its pixels."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+
+from dl3flow.geometry.regions import parse_regions, region_mask
+from dl3flow.geometry.sky import SkyGeometry
+
+
+@pytest.mark.parametrize("distance", [5, 60, 89, 95, 150, 180])
+@pytest.mark.parametrize("shape", ["circle({}, 0, 0.3)", "ellipse({}, 0, 1, 2, 30)", "box({}, 0, 1, 2, 30)"])
+def test_a_region_elsewhere_covers_no_pixel(distance: int, shape: str) -> None:
+    geom = SkyGeometry.create(SkyCoord(0, 0, unit="deg"), 5 * u.deg, 0.1 * u.deg, "TAN")
+    assert not region_mask(geom, parse_regions(f"icrs;{shape.format(distance)}", "here")).any()
+
+
+def test_a_region_on_the_map_covers_its_area() -> None:
+    geom = SkyGeometry.create(SkyCoord(0, 0, unit="deg"), 5 * u.deg, 0.02 * u.deg, "TAN")
+    covered = region_mask(geom, parse_regions("icrs;circle(1, 0, 0.5)", "here")).sum() * 0.02**2
+    assert covered == pytest.approx(np.pi * 0.5**2, rel=0.01)
