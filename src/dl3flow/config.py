@@ -15,7 +15,7 @@ from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators import MAPS, TABLES
-from dl3flow.fit.npred import icrs_positions
+from dl3flow.fit.npred import frame_of, icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.geometry.sky import SkyGeometry
@@ -358,7 +358,7 @@ class _Reader:
                 values = (
                     dict(source["spectral"]) if _is_same_spectrum(source["spectral"], model.spectral) else {}
                 )
-                if source.get("frame", "icrs") == model.spatial.options.get("frame", "icrs"):
+                if source.get("frame", "icrs") == frame_of(model):
                     values |= {"lon_0": source["lon"], "lat_0": source["lat"]}
                 known = {p.name for component in model.components for p in component.parameters}
                 found.update({f"{model.name}.{key}": value for key, value in values.items() if key in known})

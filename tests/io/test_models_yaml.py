@@ -212,7 +212,7 @@ BAD = {
     "prior": (swap("max: 5}", "max: 5, prior: {type: GaussianPrior}}"), "priors are not supported"),
     "same name": (swap("- type: FoV", "- name: crab\n  type: FoV"), "2 components have the name 'crab'"),
     "no name": (swap("- name: crab\n  type", "- type"), "expected text that names the model"),
-    "no spatial": (CRAB.replace("  spatial:", "  temporal:"), "needs `spatial:`"),
+    "no spatial": (CRAB.replace("  spatial:", "  spatial: point\n  temporal:"), "needs `spatial:`"),
     "temporal": (
         swap("  spatial:", "  temporal: {type: const}\n  spatial:"),
         "time-dependent models are not supported",

@@ -1,18 +1,20 @@
 """The statistic of datasets under models: a pure function of the free vector, with its gradient.
 
-Cash (1979) in gammapy's convention, 2 sum(mu - n ln mu) with mu cut at 1e-25, so that totals compare. The background of
-a dataset enters through sums per energy bin; only the window that a source reaches is evaluated bin by bin.
+Cash (1979) in gammapy's convention, 2 sum(mu - n ln mu) with mu cut at 1e-25, and wstat with its saturated terms, so that
+totals compare. An expected background enters through sums per energy bin; only the window that a source reaches is
+evaluated bin by bin.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
+from dl3flow.errors import InputError
 from dl3flow.fit.binding import free_parameters
-from dl3flow.fit.npred import build_signals, build_weight, start_vector
-from dl3flow.kernels.statistics import TRUNCATION
+from dl3flow.fit.npred import Signal, build_signals, build_weight, start_vector
+from dl3flow.kernels.statistics import TRUNCATION, wstat, wstat_slope, wstat_ts
 from dl3flow.models.source import Models
 
 # a background's norm below this is taken as this: its logarithm is needed
@@ -57,16 +59,35 @@ def build_likelihood(datasets: Sequence[Dataset], models: Models) -> Likelihood:
 
 
 def build_stat(dataset: Dataset, models: Models) -> StatFunction:
-    """Cash statistic of one dataset over its fit bins, as a function of the free vector.
+    """Statistic of one dataset over its fit bins, as a function of the free vector.
+
+    Cash where the background is expected, wstat where it is measured.
 
     Returns
     -------
     stat : function (x, gradient or None) -> float
         Adds d(stat)/dx to ``gradient`` where one is given.
+
+    Raises
+    ------
+    InputError
+        If the dataset has no background.
     """
+    match dataset.background:
+        case ExpectedCounts(counts):
+            return _build_cash(dataset, counts.data, models)
+        case OffCounts() as off:
+            return _build_wstat(dataset, off, models)
+        case None:
+            raise InputError(
+                f"dataset '{dataset.name}': it has no background: name a method such as `reflected` in its `background`"
+            )
+
+
+def _build_cash(dataset: Dataset, expected: np.ndarray, models: Models) -> StatFunction:
     mask = dataset.mask
     counts = np.where(mask, dataset.counts.data, 0.0)
-    background = np.where(mask & (dataset.background.counts.data > 0), dataset.background.counts.data, 0.0)
+    background = np.where(mask & (expected > 0), expected, 0.0)
     has_background = background > 0
     background_sum = background.sum(axis=(1, 2))
     counts_sum = np.where(has_background, counts, 0.0).sum(axis=(1, 2))
@@ -83,20 +104,13 @@ def build_stat(dataset: Dataset, models: Models) -> StatFunction:
         weight = np.maximum(weight, _SMALLEST_WEIGHT)
         total = float(weight @ background_sum - counts_sum @ np.log(weight)) - constant
         by_weight = background_sum - counts_sum / weight
-        parts = [part for signal in signals if (part := signal(x)) is not None]
-        if parts:
-            rows = slice(min(p.rows.start for p in parts), max(p.rows.stop for p in parts))
-            columns = slice(min(p.columns.start for p in parts), max(p.columns.stop for p in parts))
-            seen = (slice(None), rows, columns)
-            m, n, b, has_b, has_n = (v[seen] for v in (mask, counts, background, has_background, occupied))
+        reached = _Reached.of(signal(x) for signal in signals)
+        if reached is not None:
+            m, n, b, has_b, has_n = (
+                v[reached.window] for v in (mask, counts, background, has_background, occupied)
+            )
             without = weight[:, None, None] * b
-            mu = without.copy()
-            for p in parts:
-                mu[
-                    :,
-                    p.rows.start - rows.start : p.rows.stop - rows.start,
-                    p.columns.start - columns.start : p.columns.stop - columns.start,
-                ] += p.counts
+            mu = without + reached.counts
             above = m & (mu > TRUNCATION)
             mu = np.where(above, mu, TRUNCATION)
             base = np.where(has_b, without, TRUNCATION)
@@ -106,14 +120,63 @@ def build_stat(dataset: Dataset, models: Models) -> StatFunction:
                 by_weight = by_weight + (
                     b * residual - np.where(has_b, b - n / weight[:, None, None], 0.0)
                 ).sum(axis=(1, 2))
-                for p in parts:
-                    inner = (
-                        slice(p.rows.start - rows.start, p.rows.stop - rows.start),
-                        slice(p.columns.start - columns.start, p.columns.stop - columns.start),
-                    )
-                    p.pull(2 * residual[:, *inner], gradient)
+                reached.pull(2 * residual, gradient)
         if gradient is not None and binding is not None:
             binding.pull(weight_gradient @ (2 * by_weight), gradient)
         return 2 * total
 
     return stat
+
+
+def _build_wstat(dataset: Dataset, off: OffCounts, models: Models) -> StatFunction:
+    mask = dataset.mask
+    n_on, n_off, alpha = (np.where(mask, v, 0.0) for v in (dataset.counts.data, off.counts.data, off.alpha))
+    without = wstat_ts(n_on, n_off, alpha)
+    constant = float(without.sum())
+    signals = build_signals(dataset, models)
+
+    def stat(x: np.ndarray, gradient: np.ndarray | None) -> float:
+        reached = _Reached.of(signal(x) for signal in signals)
+        if reached is None:
+            return constant
+        n, m, a = (v[reached.window] for v in (n_on, n_off, alpha))
+        if gradient is not None:
+            reached.pull(wstat_slope(n, m, a, reached.counts), gradient)
+        return constant + float((wstat(n, m, a, reached.counts) - without[reached.window]).sum())
+
+    return stat
+
+
+@dataclass(frozen=True, eq=False)
+class _Reached:
+    """Sum of the signals in the smallest window that holds them all."""
+
+    window: tuple[slice, slice, slice]
+    counts: np.ndarray
+    parts: tuple[Signal, ...]
+
+    @classmethod
+    def of(cls, found: Iterable[Signal | None]) -> "_Reached | None":
+        parts = tuple(part for part in found if part is not None)
+        if not parts:
+            return None
+        rows = slice(min(p.rows.start for p in parts), max(p.rows.stop for p in parts))
+        columns = slice(min(p.columns.start for p in parts), max(p.columns.stop for p in parts))
+        window = (slice(None), rows, columns)
+        counts = np.zeros((len(parts[0].counts), rows.stop - rows.start, columns.stop - columns.start))
+        reached = cls(window, counts, parts)
+        for part in parts:
+            counts[:, *reached._inner(part)] += part.counts
+        return reached
+
+    def _inner(self, part: Signal) -> tuple[slice, slice]:
+        _, rows, columns = self.window
+        return (
+            slice(part.rows.start - rows.start, part.rows.stop - rows.start),
+            slice(part.columns.start - columns.start, part.columns.stop - columns.start),
+        )
+
+    def pull(self, by_counts: np.ndarray, gradient: np.ndarray) -> None:
+        """Add the derivatives of sum(by_counts x counts) to ``gradient``."""
+        for part in self.parts:
+            part.pull(by_counts[:, *self._inner(part)], gradient)

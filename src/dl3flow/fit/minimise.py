@@ -8,7 +8,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from iminuit import Minuit
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, ExpectedCounts
 from dl3flow.data.products import DatasetStat, FitResult
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import bind, for_dataset, free_parameters
@@ -18,10 +18,13 @@ from dl3flow.fit.npred import (
     frame_of,
     predict_counts,
     response_pixel,
+    sees,
     source_position,
     start_vector,
 )
 from dl3flow.fit.search import SEARCH_RADIUS, best_position
+from dl3flow.geometry.region import RegionGeometry
+from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
 from dl3flow.models.spatial import oversampling
 
@@ -36,10 +39,13 @@ _FAR = 0.1 * u.deg
 
 
 def add_backgrounds(datasets: Sequence[Dataset], models: Models, free: Sequence[str]) -> Models:
-    """Models with a FoV background ``<dataset>-bkg`` for every dataset that has none; ``free`` names what varies."""
+    """Models with a FoV background ``<dataset>-bkg`` for every dataset that has none; ``free`` names what varies.
+
+    A dataset with measured off counts needs none.
+    """
     added = []
     for dataset in datasets:
-        if background_of(dataset, models) is None:
+        if isinstance(dataset.background, ExpectedCounts) and background_of(dataset, models) is None:
             parameters = (
                 Parameter("norm", 1.0, frozen="norm" not in free, min=0.0),
                 Parameter("tilt", 0.0, frozen="tilt" not in free),
@@ -102,9 +108,11 @@ def _mirrored(datasets: Sequence[Dataset], models: Models) -> Models:
     A point is shared bilinearly among pixels, so the likelihood has a kink at every pixel centre, with a minimum on
     either side of it when the source lies there.
     """
+    if not maps_of(datasets):
+        return models
     likelihood = build_likelihood(datasets, models)
     at = likelihood.stat(likelihood.start)
-    geom = datasets[0].geom
+    geom = maps_of(datasets)[0].counts.sky
     for source in models.sources:
         names = [f"{source.name}.{n}" for n in ("lon_0", "lat_0")]
         if not set(names) <= set(likelihood.names):
@@ -123,9 +131,13 @@ def _mirrored(datasets: Sequence[Dataset], models: Models) -> Models:
 
 def _too_small(datasets: Sequence[Dataset], models: Models) -> dict[str, Parameter]:
     """Free extensions below a third of a pixel, by full name: below it the likelihood hardly depends on them."""
-    pixel = min(d.geom.binsz for d in datasets) * u.deg
+    if not maps_of(datasets):
+        return {}
+    pixel = _pixel(datasets)
     small = {}
     for source in models.sources:
+        if source.spatial is None:
+            continue
         name = bind(source.name, source.spatial, {}).plugin.companions.get("size")
         if name and not source.spatial[name].frozen and source.spatial[name].quantity < pixel / 3:
             small[f"{source.name}.{name}"] = source.spatial[name]
@@ -145,12 +157,21 @@ def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
 
     A fit that wandered there may have passed a minimum.
     """
-    size = 0.5 * min(d.geom.binsz for d in datasets) * u.deg
+    size = 0.5 * _pixel(datasets)
     changed = {
         name: replace(p, value=float(size.to_value(p.unit)), error=0.0)
         for name, p in _too_small(datasets, models).items()
     }
     return models.with_parameters(changed) if changed else models
+
+
+def maps_of(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """Those of the datasets that are maps: spectra say nothing of a place."""
+    return [d for d in datasets if isinstance(d.geom, SkyGeometry)]
+
+
+def _pixel(datasets: Sequence[Dataset]) -> u.Quantity:
+    return min((d.counts.sky.binsz for d in maps_of(datasets)), default=np.inf) * u.deg
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,13 +202,14 @@ def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[
                 f"source '{source.name}' is restricted to the datasets {', '.join(source.datasets)}, of which none is in the "
                 f"fit (datasets: {', '.join(sorted(names))}): correct its `datasets_names`"
             )
-        if not any(_reaches(d, source) for d in datasets if for_dataset(d.name, source.datasets)):
+        seen = [d for d in datasets if for_dataset(d.name, source.datasets)]
+        if not any(_reaches(d, source) for d in seen):
             at = source_position(source).icrs
             raise InputError(
                 f"source '{source.name}' at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) lies outside the field of every dataset: "
                 "correct its `lon_0` and `lat_0`, or remove it"
             )
-    frozen: dict[str, Parameter] = {}
+    frozen = _without_place(datasets, models, warnings)
     for background in models.backgrounds:
         seen = [d for d in datasets if for_dataset(d.name, background.datasets)]
         usable = sum(np.any(d.mask & (d.mu_bkg > 0), axis=(1, 2)).sum() for d in seen)
@@ -205,10 +227,33 @@ def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[
     return models.with_parameters(frozen), warnings
 
 
+def _without_place(datasets: Sequence[Dataset], models: Models, warnings: list[str]) -> dict[str, Parameter]:
+    """Free spatial parameters of sources that no map sees, frozen; a sentence for each joins ``warnings``."""
+    frozen = {}
+    for source in models.sources:
+        if source.spatial is None or any(
+            for_dataset(d.name, source.datasets) and _reaches(d, source) for d in maps_of(datasets)
+        ):
+            continue
+        for p in source.spatial.parameters:
+            if not p.frozen:
+                frozen[f"{source.name}.{p.name}"] = replace(p, frozen=True)
+                warnings.append(
+                    f"{source.name}.{p.name} was kept at {p.value:g} {p.unit}: only spectra see the source, and they say nothing of it"
+                )
+    return frozen
+
+
 def _reaches(dataset: Dataset, source: Source) -> bool:
-    """True if any pixel with exposure lies within the source's radius and point spread."""
+    """True if any pixel with exposure lies within the source's radius and point spread, or a region holds the source."""
+    if source.spatial is None:
+        return bool((dataset.exposure.data > 0).any())
+    if isinstance(dataset.geom, RegionGeometry):
+        # an extended source may be centred outside the region
+        extended = "resolution" in bind(source.name, source.spatial, {}).plugin.companions
+        return extended or sees(dataset.geom, source_position(source))
     spatial = bind(source.name, source.spatial, {})
-    reach = spatial.plugin.companions["radius"](*spatial.start) + 2 * np.radians(dataset.geom.binsz)
+    reach = spatial.plugin.companions["radius"](*spatial.start) + 2 * np.radians(dataset.counts.sky.binsz)
     if dataset.psf is not None:
         reach += float(dataset.psf.psf.axis("rad").edges[-1].to_value(u.rad))
     near = dataset.geom.separation(source_position(source)) <= reach
@@ -217,7 +262,9 @@ def _reaches(dataset: Dataset, source: Source) -> bool:
 
 def _is_placed(source: Source) -> bool:
     """True if the source's position is not free by itself."""
-    return any(source.spatial[n].frozen or source.spatial[n].link for n in ("lon_0", "lat_0"))
+    return source.spatial is None or any(
+        source.spatial[n].frozen or source.spatial[n].link for n in ("lon_0", "lat_0")
+    )
 
 
 def _started(datasets: Sequence[Dataset], models: Models) -> Models:
@@ -237,7 +284,10 @@ def _started(datasets: Sequence[Dataset], models: Models) -> Models:
 
 def _with_frozen_shapes(models: Models) -> Models:
     frozen = {
-        f"{s.name}.{p.name}": replace(p, frozen=True) for s in models.sources for p in s.spatial.parameters
+        f"{s.name}.{p.name}": replace(p, frozen=True)
+        for s in models.sources
+        if s.spatial is not None
+        for p in s.spatial.parameters
     }
     return models.with_parameters(frozen)
 
@@ -252,8 +302,9 @@ def _searched(datasets: Sequence[Dataset], models: Models) -> Models:
 
 def _preferred(datasets: Sequence[Dataset], models: Models, source: Source) -> dict[str, Parameter]:
     """Position parameters at a place that the data prefer to the source's by far; empty if there is none."""
-    position, score, present = best_position(datasets, models, source)
-    near = position.separation(source_position(source)) < 1.5 * datasets[0].geom.binsz * u.deg
+    maps = maps_of(datasets)
+    position, score, present = best_position(maps, models, source)
+    near = position.separation(source_position(source)) < 1.5 * _pixel(maps)
     return {} if near or score <= present + _SCORE_GAIN else _moved(source, position)
 
 
@@ -261,6 +312,8 @@ def _wandered(declared: Models, found: Models) -> list[str]:
     """A sentence for each source that ended far from where it was declared."""
     told = []
     for before, after in zip(declared.sources, found.sources, strict=True):
+        if before.spatial is None:
+            continue
         distance = source_position(before).separation(source_position(after)).to_value(u.deg)
         if distance > _FAR.to_value(u.deg):
             told.append(
@@ -273,7 +326,7 @@ def _moved(source: Source, position: SkyCoord) -> dict[str, Parameter]:
     at = position.transform_to(frame_of(source)).spherical
     moved = {}
     for name, value in (("lon_0", at.lon), ("lat_0", at.lat)):
-        p = source.spatial[name]
+        p = source.parameter(name)
         found = float(value.to_value(p.unit))
         if name == "lon_0":
             turn = float((360 * u.deg).to_value(p.unit))
@@ -298,10 +351,14 @@ def _converged(datasets: Sequence[Dataset], models: Models) -> _Minimum:
 def _is_coarse(datasets: Sequence[Dataset], built: Models, found: Models) -> bool:
     """True if a source at its best fit is too small for the pixel division that its start values asked for."""
     for before, after in zip(built.sources, found.sources, strict=True):
-        old, new = (bind(s.name, s.spatial, {}) for s in (before, after))
+        if before.spatial is None or after.spatial is None:
+            continue
+        old = bind(before.name, before.spatial, {})
+        new = bind(after.name, after.spatial, {})
+        geometries = [d.counts.sky for d in maps_of(datasets)]
         if any(
-            oversampling(new.plugin, new.start, d.geom) > oversampling(old.plugin, old.start, d.geom)
-            for d in datasets
+            oversampling(new.plugin, new.start, g) > oversampling(old.plugin, old.start, g)
+            for g in geometries
         ):
             return True
     return False
@@ -311,11 +368,12 @@ def _responses(datasets: Sequence[Dataset], models: Models) -> list[tuple[tuple[
     return [
         tuple(
             response_pixel(m.exposure.geom, m.exposure.data, source_position(s))
-            for d in datasets
+            for d in maps_of(datasets)
             for m in (d.psf, d.edisp)
             if m is not None
         )
         for s in models.sources
+        if s.spatial is not None
     ]
 
 
@@ -383,7 +441,7 @@ def _smooth_covariance(datasets: Sequence[Dataset], found: _Minimum) -> np.ndarr
         return None
     x, gradient = start_vector(found.models), found.likelihood.gradient
     errors = np.array([parameters[n].error for n in names])
-    half = 0.5 * min(d.geom.binsz for d in datasets) * u.deg
+    half = 0.5 * _pixel(datasets)
     steps = np.array(
         [
             half.to_value(parameters[n].unit) if p else 0.1 * e

@@ -17,10 +17,11 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import Binding, bind, for_dataset, free_parameters
-from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.geometry.axis import Axis
+from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.irf.edisp import kernels_from_density
 from dl3flow.kernels.convolve import build_convolution, convolve, correlate, psf_kernels
 from dl3flow.kernels.integrate import gauss_legendre_bins
@@ -33,6 +34,8 @@ _STEP = 1e-4
 # pixels around a template that its centring may fill
 _MARGIN = 3
 _MOST_BYTES = 2 * 2**30
+# a source this close to the point of a directional cut is the one that was cut for
+_NEAR = 0.1 * u.deg
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,29 @@ class Response:
     exposure: np.ndarray
 
 
+def dispersion_at(dataset: Dataset, position: SkyCoord) -> np.ndarray:
+    """Dispersion matrix (n_true, n_energy) of the response pixel nearest to ``position`` that has exposure.
+
+    Raises
+    ------
+    InputError
+        If there is no dispersion and the energy axes differ.
+    """
+    if dataset.edisp is None:
+        if not dataset.energy_true.is_close(dataset.energy.renamed("energy_true")):
+            raise InputError(
+                f"dataset '{dataset.name}': it has no energy dispersion, and its axes of energy and energy_true differ: add one of the two"
+            )
+        return np.eye(dataset.energy_true.n_bins)
+    j, i = response_pixel(dataset.edisp.exposure.geom, dataset.edisp.exposure.data, position)
+    edisp = dataset.edisp.edisp.data[:, :, j, i]
+    if not dataset.edisp.is_kernel:
+        edisp = kernels_from_density(
+            edisp, dataset.edisp.edisp.axis("migra"), dataset.energy_true, dataset.energy
+        )
+    return np.asarray(edisp, dtype=float)
+
+
 def response_at(dataset: Dataset, position: SkyCoord) -> Response:
     """Point-spread kernels and dispersion of the response pixel nearest to ``position`` that has exposure."""
     n_true = dataset.energy_true.n_bins
@@ -78,29 +104,17 @@ def response_at(dataset: Dataset, position: SkyCoord) -> Response:
         rad = dataset.psf.psf.axis("rad")
         j, i = response_pixel(dataset.psf.exposure.geom, dataset.psf.exposure.data, position)
         profiles = dataset.psf.psf.quantity[:, :, j, i].to_value("sr-1")
-        kernels = psf_kernels(profiles, rad.edges.to_value(u.deg), dataset.geom.binsz)
-    edisp = np.eye(n_true, dataset.energy.n_bins)
-    if dataset.edisp is None and not dataset.energy_true.is_close(dataset.energy.renamed("energy_true")):
-        raise InputError(
-            f"dataset '{dataset.name}': it has no energy dispersion, and its axes of energy and energy_true differ: add one of the two"
-        )
-    if dataset.edisp is not None:
-        j, i = response_pixel(dataset.edisp.exposure.geom, dataset.edisp.exposure.data, position)
-        edisp = dataset.edisp.edisp.data[:, :, j, i]
-        if not dataset.edisp.is_kernel:
-            edisp = kernels_from_density(
-                edisp, dataset.edisp.edisp.axis("migra"), dataset.energy_true, dataset.energy
-            )
+        kernels = psf_kernels(profiles, rad.edges.to_value(u.deg), dataset.counts.sky.binsz)
     return Response(
-        kernels, np.asarray(edisp, dtype=float), dataset.exposure.quantity.to_value(EXPOSURE).astype(float)
+        kernels, dispersion_at(dataset, position), dataset.exposure.quantity.to_value(EXPOSURE).astype(float)
     )
 
 
-def response_pixel(geom: SkyGeometry, exposure: np.ndarray, position: SkyCoord) -> tuple[int, int]:
+def response_pixel(geom: Geometry, exposure: np.ndarray, position: SkyCoord) -> tuple[int, int]:
     """Pixel (j, i) nearest to ``position`` among those with exposure; the nearest of all if none has any."""
     j, i = geom.nearest(position)
     valid = np.asarray(np.any(exposure > 0, axis=0))
-    if valid[j, i] or not valid.any():
+    if valid[j, i] or not valid.any() or isinstance(geom, RegionGeometry):
         return j, i
     x, y = geom.pixel(position)
     rows, columns = np.nonzero(valid)
@@ -109,55 +123,162 @@ def response_pixel(geom: SkyGeometry, exposure: np.ndarray, position: SkyCoord) 
 
 
 def source_position(source: Source) -> SkyCoord:
-    """Declared direction of a source."""
+    """Declared direction of a source.
+
+    Raises
+    ------
+    InputError
+        If it has no spatial part.
+    """
+    if source.spatial is None:
+        raise InputError(
+            f"source '{source.name}' has no spatial model, which a map needs: add one, or restrict the source to spectra by "
+            "`datasets_names`"
+        )
     return SkyCoord(
         source.spatial["lon_0"].quantity, source.spatial["lat_0"].quantity, frame=frame_of(source)
     )
 
 
 def icrs_positions(models: Models) -> dict[str, list[float]]:
-    """Declared right ascension and declination of every source, deg, by name."""
-    at = {source.name: source_position(source).icrs for source in models.sources}
+    """Declared right ascension and declination of every source that has a place, deg, by name."""
+    at = {s.name: source_position(s).icrs for s in models.sources if s.spatial is not None}
     return {name: [float(p.ra.deg), float(p.dec.deg)] for name, p in at.items()}
 
 
 def frame_of(source: Source) -> str:
     """Frame of a source's position."""
-    return str(source.spatial.options.get("frame", "icrs"))
+    return "icrs" if source.spatial is None else str(source.spatial.options.get("frame", "icrs"))
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Flux of a source in the true-energy bins of a dataset, and its derivatives, as functions of the free vector."""
+
+    binding: Binding
+    points: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def create(cls, binding: Binding, energy_true: Axis) -> "Spectrum":
+        return cls(binding, *gauss_legendre_bins(energy_true.edges.to_value(ENERGY)))
+
+    def flux(self, x: np.ndarray) -> np.ndarray:
+        """Integral over each bin, cm-2 s-1; shape (n_true,)."""
+        values = self.binding.plugin.function(self.points, *self.binding.values(x))
+        return np.asarray((self.weights * values).sum(axis=1))
+
+    def pull(self, x: np.ndarray, by_flux: np.ndarray, gradient: np.ndarray) -> None:
+        """Add the derivatives of sum(by_flux x flux) to ``gradient``."""
+        if not self.binding.is_free.any():
+            return
+        values, plugin = self.binding.values(x), self.binding.plugin
+        analytic = plugin.companions.get("gradient")
+        if analytic is not None:
+            by_parameter = (self.weights * analytic(self.points, *values)).sum(axis=2)
+        else:
+            by_parameter = _differences(
+                lambda v: (self.weights * plugin.function(self.points, *v)).sum(axis=1),
+                values,
+                _STEP * np.abs(values) + 1e-12,
+            )
+        self.binding.pull(by_parameter @ by_flux, gradient)
 
 
 def build_signal(
-    dataset: Dataset, source: Source, spectral: Binding, spatial: Binding
+    dataset: Dataset, source: Source, spectral: Binding, spatial: Binding | None
 ) -> Callable[[np.ndarray], Signal | None]:
-    """Counts of one source in one dataset, as a function of the free vector; None where it does not reach the map.
+    """Counts of one source in one dataset, as a function of the free vector; None where it does not reach the data.
 
     What depends on frozen parameters alone is computed here, once.
+
+    Raises
+    ------
+    InputError
+        If a map is asked for a source without a spatial part.
     """
-    response = response_at(dataset, source_position(source))
+    if isinstance(dataset.geom, RegionGeometry):
+        return _build_region_signal(dataset, dataset.geom, source, spectral, spatial)
+    position = source_position(source)
+    assert spatial is not None  # a source with a position has a spatial part
+    return _build_map_signal(dataset, position, source, spectral, spatial)
+
+
+def _build_region_signal(
+    dataset: Dataset, region: RegionGeometry, source: Source, spectral: Binding, spatial: Binding | None
+) -> Callable[[np.ndarray], Signal | None]:
+    """Counts of a source in a region, whose exposure holds what of a point at its centre is contained.
+
+    A source without a spatial part, and a point declared in the region, count whole; of an extended one counts the share
+    of its template in the region, not smeared by the point spread.
+    """
+    position = None if source.spatial is None else source_position(source)
+    edisp = dispersion_at(dataset, region.center)
+    exposure = dataset.exposure.quantity.to_value(EXPOSURE).astype(float)[:, 0, 0]
+    spectrum = Spectrum.create(spectral, dataset.energy_true)
+    whole = slice(0, 1)
+    is_whole = spatial is None or "resolution" not in spatial.plugin.companions or region.is_point
+    if is_whole and position is not None and not sees(region, position):
+        return lambda x: None
+    frame = frame_of(source)
+
+    def share_at(values: np.ndarray, factor: int) -> float:
+        grid = PixelGrid.create(region.grid, factor, frame)
+        return float(pixel_fractions(spatial.plugin, values, grid)[region.grid_mask].sum())  # type: ignore[union-attr]
+
+    def share(x: np.ndarray) -> tuple[float, np.ndarray | None]:
+        """Share of the source in the region, and its derivatives where a spatial parameter is free."""
+        if is_whole or spatial is None:
+            return 1.0, None
+        values = spatial.values(x)
+        factor = oversampling(spatial.plugin, spatial.start, region.grid)
+        at = share_at(values, factor)
+        if not spatial.is_free.any():
+            return at, None
+        scale = spatial.plugin.companions["resolution"](*values) * 3
+        steps = _STEP * np.where(np.arange(len(values)) < 2, scale, np.maximum(np.abs(values), 0.1 * scale))
+        gradient = _differences(lambda v: np.array(share_at(v, factor)), values, steps, spatial.is_free)
+        return at, gradient
+
+    frozen_share = None if spatial is not None and spatial.is_free.any() else share(np.zeros(0))
+
+    def signal(x: np.ndarray) -> Signal | None:
+        fraction, by_spatial = share(x) if frozen_share is None else frozen_share
+        flux = spectrum.flux(x)
+        counts = edisp.T @ (exposure * flux) * fraction
+
+        def pull(by_counts: np.ndarray, gradient: np.ndarray) -> None:
+            back = (edisp @ by_counts[:, 0, 0]) * exposure
+            spectrum.pull(x, back * fraction, gradient)
+            if by_spatial is not None and spatial is not None:
+                spatial.pull(by_spatial * float(back @ flux), gradient)
+
+        return Signal(whole, whole, counts[:, None, None], pull)
+
+    return signal
+
+
+def sees(region: RegionGeometry, position: SkyCoord) -> bool:
+    """True if a point source at ``position`` counts in the region; within 0.1 deg of the point of directional cuts."""
+    if region.is_point:
+        return bool(region.center.separation(position) < _NEAR)
+    return bool(region.contains(position.reshape((1,)))[0])
+
+
+def _build_map_signal(
+    dataset: Dataset, position: SkyCoord, source: Source, spectral: Binding, spatial: Binding
+) -> Callable[[np.ndarray], Signal | None]:
+    response = response_at(dataset, position)
     transforms = build_convolution(response.kernels)
-    geom, kernel_half = dataset.geom, response.kernels.shape[-1] // 2
+    geom, kernel_half = dataset.counts.sky, response.kernels.shape[-1] // 2
     frame = frame_of(source)
     factor = oversampling(spatial.plugin, spatial.start, geom)
     _check_size(dataset, source, spatial, kernel_half)
-    points, weights = gauss_legendre_bins(dataset.energy_true.edges.to_value(ENERGY))
-    spectrum_gradient = spectral.plugin.companions.get("gradient")
+    spectrum = Spectrum.create(spectral, dataset.energy_true)
 
     @lru_cache(maxsize=8)
     def grid_at(j: int, i: int, half: int) -> PixelGrid:
         return PixelGrid.create(geom.part((j - half, j + half + 1), (i - half, i + half + 1)), factor, frame)
-
-    def flux(x: np.ndarray) -> np.ndarray:
-        return np.asarray((weights * spectral.plugin.function(points, *spectral.values(x))).sum(axis=1))
-
-    def flux_gradient(x: np.ndarray) -> np.ndarray:
-        values = spectral.values(x)
-        if spectrum_gradient is not None:
-            return np.asarray((weights * spectrum_gradient(points, *values)).sum(axis=2))
-        return _differences(
-            lambda v: (weights * spectral.plugin.function(points, *v)).sum(axis=1),
-            values,
-            _STEP * np.abs(values) + 1e-12,
-        )
 
     def shape(x: np.ndarray) -> "_Shape | None":
         values = spatial.values(x)
@@ -198,21 +319,20 @@ def build_signal(
 
     nowhere = np.zeros(0)
     frozen_shape = None if spatial.is_free.any() else shape(nowhere)
-    frozen_flux = None if spectral.is_free.any() else flux(nowhere)
+    frozen_flux = None if spectral.is_free.any() else spectrum.flux(nowhere)
 
     def signal(x: np.ndarray) -> Signal | None:
         at = shape(x) if spatial.is_free.any() else frozen_shape
         if at is None:
             return None
-        in_bin = flux(x) if frozen_flux is None else frozen_flux
+        in_bin = spectrum.flux(x) if frozen_flux is None else frozen_flux
         n_true = len(in_bin)
         counts = ((response.edisp.T * in_bin) @ at.seen.reshape(n_true, -1)).reshape(-1, *at.seen.shape[1:])
 
         def pull(by_counts: np.ndarray, gradient: np.ndarray) -> None:
             back = (response.edisp @ by_counts.reshape(len(by_counts), -1)).reshape(at.seen.shape)
             if spectral.is_free.any():
-                by_flux = np.einsum("txy,txy->t", at.seen, back)
-                spectral.pull(flux_gradient(x) @ by_flux, gradient)
+                spectrum.pull(x, np.einsum("txy,txy->t", at.seen, back), gradient)
             if spatial.is_free.any():
                 reach = at.grid.geom.shape[0] + 2 * kernel_half
                 padded = np.zeros((n_true, reach, reach))
@@ -228,7 +348,7 @@ def build_signal(
 
 
 def _check_size(dataset: Dataset, source: Source, spatial: Binding, kernel_half: int) -> None:
-    radius = np.degrees(spatial.plugin.companions["radius"](*spatial.start)) / dataset.geom.binsz
+    radius = np.degrees(spatial.plugin.companions["radius"](*spatial.start)) / dataset.counts.sky.binsz
     pixels = (2 * (radius + _MARGIN + kernel_half) + 1) ** 2
     need = 16 * dataset.energy_true.n_bins * pixels
     if need > _MOST_BYTES:
@@ -272,7 +392,9 @@ def _differences(
 
 
 def background_of(dataset: Dataset, models: Models) -> BackgroundModel | None:
-    """Background model of a dataset, the last one in the file that applies to it."""
+    """Background model of a dataset, the last one in the file that applies to it; none where off counts measure it."""
+    if isinstance(dataset.background, OffCounts):
+        return None
     found = [b for b in models.backgrounds if for_dataset(dataset.name, b.datasets)]
     return found[-1] if found else None
 
@@ -300,7 +422,12 @@ def build_signals(dataset: Dataset, models: Models) -> tuple[Callable[[np.ndarra
     """`build_signal` of every source that the dataset sees."""
     position = free_parameters(models)[1]
     return tuple(
-        build_signal(dataset, s, bind(s.name, s.spectral, position), bind(s.name, s.spatial, position))
+        build_signal(
+            dataset,
+            s,
+            bind(s.name, s.spectral, position),
+            None if s.spatial is None else bind(s.name, s.spatial, position),
+        )
         for s in models.sources
         if for_dataset(dataset.name, s.datasets)
     )
@@ -315,7 +442,7 @@ def predict_counts(dataset: Dataset, models: Models) -> tuple[np.ndarray, np.nda
         if part is not None:
             signal[:, part.rows, part.columns] += part.counts
     weight, _, _ = build_weight(dataset, models)(x)
-    return signal, dataset.background.counts.data * weight[:, None, None]
+    return signal, dataset.mu_bkg * weight[:, None, None]
 
 
 def start_vector(models: Models) -> np.ndarray:

@@ -25,7 +25,15 @@ def best_position(
     """Position within the source's limits at which the data ask most for a point source of its spectrum.
 
     The score statistic U^2 / I of adding the source (Rao 1948) is summed over the datasets on the pixels of the first:
-    U = sum (n / mu - 1) s and I = sum s^2 / mu, with mu the prediction of all else.
+    U = sum (n / mu - 1) s and I = sum s^2 / mu, with mu the prediction of all else. Where the background is measured,
+    alpha n_off stands for it: the score only says where to start a fit.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+        Maps; at least one that sees the source.
+    models : Models
+    source : Source
 
     Returns
     -------
@@ -36,7 +44,7 @@ def best_position(
     """
     others = replace(models, sources=tuple(s for s in models.sources if s.name != source.name))
     seen = [d for d in datasets if for_dataset(d.name, source.datasets)]
-    geom = seen[0].geom
+    geom = seen[0].counts.sky
     lon, lat = geom.lonlat
     grid = SkyCoord(lon * u.rad, lat * u.rad, frame=geom.frame)
     slope, information = np.zeros(geom.shape), np.zeros(geom.shape)
@@ -52,6 +60,8 @@ def best_position(
     present = float(score[j0, i0])
     free = _allowed(grid, source)
     for other in others.sources:
+        if other.spatial is None:
+            continue
         # residuals of a bright source are no place for a neighbour
         free &= np.asarray(grid.separation(source_position(other)) > SEPARATION)
     allowed = np.where(free, score, -1.0)
@@ -89,7 +99,7 @@ def _allowed(grid: SkyCoord, source: Source) -> np.ndarray:
     bounded = False
     inside = np.ones(grid.shape, dtype=bool)
     for name, values in (("lon_0", sky.lon), ("lat_0", sky.lat)):
-        parameter = source.spatial[name]
+        parameter = source.parameter(name)
         if np.isfinite(parameter.min) and np.isfinite(parameter.max):
             bounded = True
             middle = 0.5 * (parameter.min + parameter.max) * parameter.unit

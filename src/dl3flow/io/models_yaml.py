@@ -127,7 +127,7 @@ def models_to_mapping(models: Models) -> dict[str, Any]:
         if model.datasets is not None:
             entry["datasets_names"] = list(model.datasets)
         entry["spectral"] = _component_entry(model.spectral, SPECTRAL_MODELS if is_source else NORM_MODELS)
-        if isinstance(model, Source):
+        if isinstance(model, Source) and model.spatial is not None:
             entry["spatial"] = _component_entry(model.spatial, SPATIAL_MODELS)
         components.append(entry)
     return {"components": components}
@@ -189,8 +189,7 @@ def _parse_model(entry: Any, where: str) -> Source | BackgroundModel:
         raise InputError(f"{where}.name: expected text that names the model, found {name!r}")
     where = f"{where} '{name}'"
     _check_keys(entry, _SOURCE_KEYS if is_source else _BACKGROUND_KEYS, where)
-    needed = ("spectral", "spatial") if is_source else ("spectral",)
-    for key in needed:
+    for key in ("spectral", "spatial") if entry.get("spatial") is not None else ("spectral",):
         if not isinstance(entry.get(key), Mapping):
             raise InputError(
                 f"{where}: needs `{key}:` with a `type` and its `parameters`, found {entry.get(key)!r}"
@@ -205,6 +204,8 @@ def _parse_model(entry: Any, where: str) -> Source | BackgroundModel:
     if not isinstance(irfs, Mapping) or not all(value is True for value in irfs.values()):
         raise InputError(f"{where}.apply_irf: all responses are always applied, found {irfs!r}: leave it out")
     spectral = _parse_component(entry["spectral"], SPECTRAL_MODELS, f"{where}.spectral")
+    if entry.get("spatial") is None:
+        return Source(name, spectral, None, datasets)
     return Source(
         name, spectral, _parse_component(entry["spatial"], SPATIAL_MODELS, f"{where}.spatial"), datasets
     )

@@ -86,6 +86,10 @@ class Source:
         """Spectral part, and spatial part if there is one."""
         return (self.spectral,) if self.spatial is None else (self.spectral, self.spatial)
 
+    def parameter(self, name: str) -> Parameter:
+        """Parameter of that name, of either part."""
+        return next(p for component in self.components for p in component.parameters if p.name == name)
+
 
 @dataclass(frozen=True)
 class BackgroundModel:

@@ -1,43 +1,52 @@
 """Stack: many datasets of one instrument summed into one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
-from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons, OffCounts
 from dl3flow.data.maps import EdispMap, Map, PsfMap
 from dl3flow.errors import InputError
-from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.geometry.region import Geometry, RegionGeometry
 
 
-def stack(datasets: Iterable[Dataset], name: str, geom: SkyGeometry, geom_irf: SkyGeometry) -> Dataset:
+def stack(datasets: Iterable[Dataset], name: str, geom: Geometry, geom_irf: Geometry) -> Dataset:
     """Sum of datasets over their safe bins.
 
     Counts and background are summed in safe bins; exposure in pixels with any safe energy; point spread and dispersion
     are averaged with the exposure, the dispersion only into safe energy bins; safe masks are joined. Fit masks are
     dropped: they belong to the fit of one dataset. (The rules of the peer's documentation, "Stacking Multiple
-    Datasets".) One dataset is held at a time beside the sums, so memory does not grow with their number; the result
-    depends on the order only by rounding, and the workflow sorts them.
+    Datasets".) Off counts are summed too; the acceptance is, and the stacked acceptance_off is chosen so that
+    alpha n_off is the sum of theirs; where no off count was seen, alpha is the mean one, weighted with off counts.
+
+    One dataset is held at a time beside the sums, so memory does not grow with their number. Datasets given as a list
+    are summed in the order of their observations, so that the list's order changes no bit; a stream is summed as it
+    comes, and the readers of files sort them.
 
     Parameters
     ----------
     datasets : iterable of Dataset
-        On one pixel grid, with the same axes and one instrument.
+        On one pixel grid or region, with the same axes, kind of background and instrument.
     name : str
-    geom, geom_irf : SkyGeometry
+    geom, geom_irf : SkyGeometry or RegionGeometry
         Whole geometry of the analysis: counts, and response maps.
 
     Returns
     -------
     stacked : Dataset
+        With ``mask_reasons`` in its meta: for each safe mask the number of bins per energy that it dropped, summed over
+        the datasets, and under ``all`` the number of bins there were.
 
     Raises
     ------
     InputError
         If there is none, or they do not fit together.
     """
+    if isinstance(datasets, Sequence):
+        datasets = sorted(datasets, key=lambda dataset: (list(dataset.meta["obs_ids"]), dataset.name))
     total: _Sums | None = None
     for dataset in datasets:
         total = _Sums(dataset, geom, geom_irf) if total is None else total
@@ -50,11 +59,13 @@ def stack(datasets: Iterable[Dataset], name: str, geom: SkyGeometry, geom_irf: S
 class _Sums:
     """Running sums of a stack; the only mutable state, private to `stack`."""
 
-    def __init__(self, first: Dataset, geom: SkyGeometry, geom_irf: SkyGeometry) -> None:
+    def __init__(self, first: Dataset, geom: Geometry, geom_irf: Geometry) -> None:
         self.first, self.geom, self.geom_irf = first, geom, geom_irf
         n_energy, n_true = first.energy.n_bins, first.energy_true.n_bins
         self.counts = np.zeros((n_energy, *geom.shape))
         self.background = np.zeros_like(self.counts)
+        self.off = np.zeros_like(self.counts)
+        self.acceptance = np.zeros_like(self.counts)
         self.mask = np.zeros(self.counts.shape, dtype=bool)
         self.exposure = np.zeros((n_true, *geom.shape))
         if first.psf is not None:
@@ -66,6 +77,7 @@ class _Sums:
         self.gti = first.gti
         self.obs_ids: list[int] = []
         self.warnings: list[str] = []
+        self.reasons: dict[str, np.ndarray] = {}
         self.livetime = self.ontime = 0.0
 
     def add(self, dataset: Dataset) -> None:
@@ -79,6 +91,17 @@ class _Sums:
             raise InputError(
                 f"datasets '{first.name}' and '{dataset.name}' do not have the same responses: they cannot be stacked"
             )
+        if dataset.background is None or type(first.background) is not type(dataset.background):
+            raise InputError(
+                f"the backgrounds of datasets '{first.name}' ({_spoken(first)}) and '{dataset.name}' ({_spoken(dataset)}) cannot be "
+                "stacked: reduce both with one background method"
+            )
+        types = [d.meta.get("event_types") for d in (first, dataset)]
+        if types[0] != types[1]:
+            raise InputError(
+                f"datasets '{first.name}' (event types {types[0]}) and '{dataset.name}' ({types[1]}) hold different event types: fit "
+                "them jointly instead of stacking them"
+            )
         pair = [(d.meta.get("telescope"), d.meta.get("instrument")) for d in (first, dataset)]
         if pair[0] != pair[1]:
             raise InputError(
@@ -89,7 +112,12 @@ class _Sums:
         mask = dataset.mask_safe[:, *there]
         seen = np.any(mask, axis=0)
         self.counts[:, *here] += np.where(mask, dataset.counts.data[:, *there], 0.0)
-        self.background[:, *here] += np.where(mask, dataset.background.counts.data[:, *there], 0.0)
+        self.background[:, *here] += np.where(mask, dataset.mu_bkg[:, *there], 0.0)
+        if isinstance(dataset.background, OffCounts):
+            self.off[:, *here] += np.where(mask, dataset.background.counts.data[:, *there], 0.0)
+            self.acceptance[:, *here] += np.where(mask, dataset.background.acceptance.data[:, *there], 0.0)
+        if dataset.reasons is not None:
+            self._add_reasons(dataset.reasons)
         self.mask[:, *here] |= mask
         self.exposure[:, *here] += np.where(seen, dataset.exposure.quantity.to_value("m2 s")[:, *there], 0.0)
         if dataset.psf is not None:
@@ -103,10 +131,16 @@ class _Sums:
         self.livetime += dataset.meta["livetime"]
         self.ontime += dataset.meta["ontime"]
 
+    def _add_reasons(self, reasons: MaskReasons) -> None:
+        dropped = {name: reasons.dropped(name) for name in reasons.names}
+        for name, bins in {**dropped, "all": np.ones(reasons.bits.shape, dtype=bool)}.items():
+            per_energy = bins.sum(axis=(1, 2))
+            self.reasons[name] = self.reasons.get(name, np.zeros(len(per_energy), dtype=int)) + per_energy
+
     def _add_psf(self, dataset: Dataset, psf: PsfMap) -> None:
         here, there = self.geom_irf.overlap(psf.psf.geom)
         lon, lat = (v[there] for v in psf.psf.geom.lonlat)
-        j, i, inside = dataset.geom.index(SkyCoord(lon * u.rad, lat * u.rad, frame=psf.psf.geom.frame))
+        j, i, inside = dataset.counts.sky.index(SkyCoord(lon * u.rad, lat * u.rad, frame=psf.psf.geom.frame))
         seen = np.asarray(np.any(dataset.mask_safe, axis=0))
         safe = np.where(inside, seen[np.where(inside, j, 0), np.where(inside, i, 0)], False)
         weight = psf.exposure.quantity.to_value("m2 s")[:, *there] * safe
@@ -115,12 +149,15 @@ class _Sums:
 
     def _add_edisp(self, dataset: Dataset, edisp: EdispMap) -> None:
         here, there = self.geom_irf.overlap(edisp.edisp.geom)
-        lon, lat = (v[there] for v in edisp.edisp.geom.lonlat)
-        x, y = dataset.geom.pixel(SkyCoord(lon * u.rad, lat * u.rad, frame=edisp.edisp.geom.frame))
-        # the coarse pixels' centres may lie just off a cutout: take its border
-        i = np.clip(np.round(x), 0, dataset.geom.shape[1] - 1).astype(int)
-        j = np.clip(np.round(y), 0, dataset.geom.shape[0] - 1).astype(int)
-        safe = dataset.mask_safe[:, j, i]
+        if isinstance(dataset.geom, RegionGeometry):
+            safe = dataset.mask_safe
+        else:
+            lon, lat = (v[there] for v in edisp.edisp.geom.lonlat)
+            x, y = dataset.geom.pixel(SkyCoord(lon * u.rad, lat * u.rad, frame=edisp.edisp.geom.frame))
+            # the coarse pixels' centres may lie just off a cutout: take its border
+            i = np.clip(np.round(x), 0, dataset.geom.shape[1] - 1).astype(int)
+            j = np.clip(np.round(y), 0, dataset.geom.shape[0] - 1).astype(int)
+            safe = dataset.mask_safe[:, j, i]
         weight = edisp.exposure.quantity.to_value("m2 s")[:, *there]
         any_safe = np.asarray(np.any(safe, axis=0))
         kept = safe[None] if edisp.is_kernel else any_safe[None, None]
@@ -142,22 +179,45 @@ class _Sums:
         return Dataset(
             name=name,
             counts=Map(self.geom, (first.energy,), self.counts),
-            background=ExpectedCounts(Map(self.geom, (first.energy,), self.background)),
+            background=self._background(),
             exposure=Map(self.geom, (first.energy_true,), self.exposure, unit),
             psf=psf,
             edisp=edisp,
             mask_safe=self.mask,
             mask_fit=None,
             gti=self.gti,
-            meta={
-                "obs_ids": self.obs_ids,
-                "livetime": self.livetime,
-                "ontime": self.ontime,
-                "telescope": first.meta.get("telescope", ""),
-                "instrument": first.meta.get("instrument", ""),
-                "warnings": self.warnings,
-            },
+            meta=self._meta(),
         )
+
+    def _background(self) -> ExpectedCounts | OffCounts:
+        axes = (self.first.energy,)
+        if not isinstance(self.first.background, OffCounts):
+            return ExpectedCounts(Map(self.geom, axes, self.background))
+        # alpha_mean of all off counts stands in where there are none
+        mean = self.background.sum() / self.off.sum() if self.off.sum() > 0 else 0.0
+        alpha = np.where(self.off > 0, _ratio(self.background, self.off), mean)
+        acceptance_off = _ratio(self.acceptance, alpha)
+        return OffCounts(
+            *(Map(self.geom, axes, data) for data in (self.off, self.acceptance, acceptance_off))
+        )
+
+    def _meta(self) -> dict[str, Any]:
+        first = self.first
+        kept = ("telescope", "instrument", "event_types")
+        reasons = {name: bins.tolist() for name, bins in self.reasons.items()}
+        return {
+            "obs_ids": self.obs_ids,
+            "livetime": self.livetime,
+            "ontime": self.ontime,
+            **{key: first.meta[key] for key in kept if key in first.meta},
+            "warnings": self.warnings,
+            **({"mask_reasons": reasons} if reasons else {}),
+        }
+
+
+def _spoken(dataset: Dataset) -> str:
+    kinds = {ExpectedCounts: "expected counts", OffCounts: "measured off counts"}
+    return kinds.get(type(dataset.background), "none")
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
