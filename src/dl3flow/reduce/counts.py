@@ -1,7 +1,6 @@
 """Events binned in energy and sky pixels."""
 
-import numpy as np
-
+from dl3flow.data.binning import bin_events
 from dl3flow.data.events import EventList, Gti
 from dl3flow.data.maps import Map
 from dl3flow.geometry.axis import Axis
@@ -17,11 +16,4 @@ def count_events(events: EventList, gti: Gti, geom: Geometry, energy: Axis) -> M
     -------
     counts : Map on (energy,)
     """
-    shape = (energy.n_bins, *geom.shape)
-    if not len(events):
-        return Map(geom, (energy,), np.zeros(shape))
-    k = energy.index(events.energy)
-    j, i, inside = geom.index(events.radec)
-    inside &= (k >= 0) & gti.holds(events)
-    flat = np.ravel_multi_index((k[inside], j[inside], i[inside]), shape)
-    return Map(geom, (energy,), np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(float))
+    return bin_events(events, gti.holds(events), geom, energy)

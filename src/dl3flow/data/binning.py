@@ -1,0 +1,64 @@
+"""Events of an observation: which of them a geometry holds, and how many fall into each bin."""
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+
+from dl3flow.data.events import EventList
+from dl3flow.data.maps import Map
+from dl3flow.data.observation import Observation
+from dl3flow.geometry import fov
+from dl3flow.geometry.axis import Axis
+from dl3flow.geometry.region import Geometry, RegionGeometry
+from dl3flow.irf.rad_max import cut_radius
+
+
+def selected_events(observation: Observation, geom: Geometry) -> np.ndarray:
+    """True for events in good times on the map, in the region, or within RAD_MAX of a point region; shape (n,)."""
+    events = observation.events
+    if not len(events):
+        return np.zeros(0, dtype=bool)
+    if isinstance(geom, RegionGeometry) and geom.is_point:
+        inside = within_cut(observation, geom.center)
+    else:
+        _, _, inside = geom.index(events.radec)
+    return np.asarray(inside & observation.gti.holds(events))
+
+
+def within_cut(observation: Observation, where: SkyCoord) -> np.ndarray:
+    """True for events within RAD_MAX of a direction, at their energy and the direction's offset; none without RAD_MAX."""
+    events, at = observation.events, where.icrs
+    if observation.rad_max is None or not len(events):
+        return np.zeros(len(events), dtype=bool)
+    lon, lat = at.ra.rad, at.dec.rad
+    to = observation.pointing.icrs
+    offset = fov.separation(np.array([lon]), np.array([lat]), to.ra.rad, to.dec.rad)[0] * u.rad
+    distance = fov.separation(events.radec.icrs.ra.rad, events.radec.icrs.dec.rad, lon, lat)
+    return np.asarray(distance <= cut_radius(observation.rad_max, events.energy, offset).to_value(u.rad))
+
+
+def bin_events(events: EventList, taken: np.ndarray, geom: Geometry, energy: Axis) -> Map:
+    """Number of the taken events per bin.
+
+    On a region ``taken`` alone decides, so that events of its off regions can be counted; on a map an event must lie
+    on a pixel too.
+
+    Parameters
+    ----------
+    events : EventList
+    taken : bool array, shape (n,)
+    geom : SkyGeometry or RegionGeometry
+    energy : Axis
+
+    Returns
+    -------
+    counts : Map on (energy,)
+    """
+    shape = (energy.n_bins, *geom.shape)
+    if not len(events):
+        return Map(geom, (energy,), np.zeros(shape))
+    k = energy.index(events.energy)
+    j, i, inside = geom.index(events.radec)
+    use = taken & (k >= 0) & (inside if not isinstance(geom, RegionGeometry) else True)
+    flat = np.ravel_multi_index((k[use], j[use], i[use]), shape)
+    return Map(geom, (energy,), np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(float))
