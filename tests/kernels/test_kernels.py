@@ -16,7 +16,7 @@ from dl3flow.kernels.convolve import (
 )
 from dl3flow.kernels.integrate import gauss_legendre_bins, power_law_integral
 from dl3flow.kernels.interpolate import hat_matrix
-from dl3flow.kernels.norm import fit_norm
+from dl3flow.kernels.norm import ExpectedBins, MeasuredBins, fit_norm
 from dl3flow.kernels.statistics import cash, cash_ts, fit_background_norm
 
 
@@ -103,7 +103,7 @@ def test_convolution_keeps_the_image_shape() -> None:
 
 def test_norm_of_one_bin_by_hand() -> None:
     # n = c s + b: best c = (13 - 5.5) / 2.5; intervals of the algorithm notes for n = 13 on 5.5, as excess
-    found = fit_norm(np.array([13.0]), np.array([2.5]), np.array([5.5]))
+    found = fit_norm([ExpectedBins(np.array([13.0]), np.array([2.5]), np.array([5.5]))])
     assert found.norm == pytest.approx(3.0)
     assert found.err == pytest.approx(np.sqrt(13) / 2.5)
     assert found.ts == pytest.approx(7.365, abs=5e-3)
@@ -113,7 +113,7 @@ def test_norm_of_one_bin_by_hand() -> None:
 
 
 def test_norm_of_no_counts_is_the_bound_with_a_finite_limit() -> None:
-    found = fit_norm(np.array([0.0]), np.array([2.0]), np.array([4.0]))
+    found = fit_norm([ExpectedBins(np.array([0.0]), np.array([2.0]), np.array([4.0]))])
     assert found.norm == -2.0
     assert np.isnan(found.err)
     assert np.isnan(found.errn)
@@ -122,10 +122,10 @@ def test_norm_of_no_counts_is_the_bound_with_a_finite_limit() -> None:
 
 
 def test_norm_without_background_and_without_signal() -> None:
-    found = fit_norm(np.array([9.0]), np.array([3.0]), np.array([0.0]))
+    found = fit_norm([ExpectedBins(np.array([9.0]), np.array([3.0]), np.array([0.0]))])
     assert found.norm == pytest.approx(3.0)
     assert found.ts > 100
-    nothing = fit_norm(np.array([5.0]), np.array([0.0]), np.array([5.0]))
+    nothing = fit_norm([ExpectedBins(np.array([5.0]), np.array([0.0]), np.array([5.0]))])
     assert np.isnan(nothing.norm)
     assert nothing.ts == 0
 
@@ -134,7 +134,7 @@ def test_norm_of_many_bins_maximises_the_likelihood() -> None:
     rng = np.random.default_rng(5)
     s, b = rng.random(200), rng.random(200) * 3
     n = rng.poisson(1.7 * s + b).astype(float)
-    found = fit_norm(n, s, b)
+    found = fit_norm([ExpectedBins(n, s, b)])
 
     def stat(c: float) -> float:
         return -2 * poisson.logpmf(n, c * s + b).sum()

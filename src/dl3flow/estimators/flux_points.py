@@ -12,8 +12,8 @@ from dl3flow.estimators.norms import (
     norm_row,
     point_meta,
     reference_columns,
+    selected_bins,
     snapped_edges,
-    split_prediction,
 )
 from dl3flow.estimators.registry import TABLES
 from dl3flow.geometry.axis import EnergyAxis
@@ -53,13 +53,10 @@ def flux_points(
     """
     found = find_source(result, source, "estimator flux_points")
     edges = snapped_edges(datasets[0].energy, energy.edges)
-    predicted = [(d, *split_prediction(d, result.models, found)) for d in datasets]
+    bins = [(d, selected_bins(d, result.models, found)) for d in datasets]
     rows = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
-        parts = []
-        for dataset, signal, other in predicted:
-            keep = dataset.mask & dataset.energy.contains_bin(low, high)[:, None, None]
-            parts.append((dataset.counts.data[keep], signal[keep], other[keep]))
+        parts = [of(d.mask & d.energy.contains_bin(low, high)[:, None, None]) for d, of in bins]
         rows.append(norm_row(parts, n_sigma, n_sigma_ul))
     table = QTable(
         {**reference_columns(found, edges[:-1], edges[1:]), **{k: [r[k] for r in rows] for k in rows[0]}}

@@ -14,8 +14,8 @@ from dl3flow.estimators.norms import (
     norm_row,
     point_meta,
     reference_columns,
+    selected_bins,
     snapped_edges,
-    split_prediction,
 )
 from dl3flow.estimators.registry import TABLES
 from dl3flow.geometry.axis import EnergyRange
@@ -61,9 +61,8 @@ def light_curve(
     for dataset in datasets:
         edges = dataset.energy.edges if energy is None else snapped_edges(dataset.energy, energy.edges)
         keep = dataset.mask & dataset.energy.contains_bin(edges[0], edges[-1])[:, None, None]
-        signal, other = split_prediction(dataset, result.models, found)
         columns = {name: value[0] for name, value in reference_columns(found, edges[:1], edges[-1:]).items()}
-        row = norm_row([(dataset.counts.data[keep], signal[keep], other[keep])], n_sigma, n_sigma_ul)
+        row = norm_row([selected_bins(dataset, result.models, found)(keep)], n_sigma, n_sigma_ul)
         rows.append({**_interval(dataset), **columns, **row, "dataset": dataset.name})
     rows.sort(key=lambda row: row["time_min"])
     table = QTable({name: _column([row[name] for row in rows]) for name in rows[0]})

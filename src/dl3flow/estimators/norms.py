@@ -1,6 +1,6 @@
 """Norm of one source in a slice of the data, all else fixed: what flux points and light curves share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -8,14 +8,15 @@ import astropy.units as u
 import numpy as np
 from scipy.special import chdtr
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError, choices
 from dl3flow.fit.binding import bind
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.axis import Axis
 from dl3flow.kernels.integrate import gauss_legendre_bins
-from dl3flow.kernels.norm import fit_norm
+from dl3flow.kernels.norm import Bins, ExpectedBins, MeasuredBins, fit_norm
+from dl3flow.kernels.statistics import wstat_background
 from dl3flow.models.source import Models, Source
 from dl3flow.units import DNDE, EFLUX, ENERGY, FLUX
 
@@ -59,10 +60,19 @@ def split_prediction(dataset: Dataset, models: Models, source: Source) -> tuple[
     return signal, background + other_signal
 
 
-def norm_row(
-    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], n_sigma: float, n_sigma_ul: float
-) -> dict[str, Any]:
-    """Columns of a table row from (counts, signal, other) of the bins of each dataset.
+def selected_bins(dataset: Dataset, models: Models, source: Source) -> Callable[[np.ndarray], Bins]:
+    """What `norm_row` fits, for any choice of a dataset's bins: a function of a bool array of the shape of the counts."""
+    signal, other = split_prediction(dataset, models, source)
+    counts = dataset.counts.data
+    if isinstance(dataset.background, OffCounts):
+        n_off, alpha = dataset.background.counts.data, dataset.background.alpha
+        known = other - dataset.mu_bkg
+        return lambda keep: MeasuredBins(counts[keep], signal[keep], known[keep], n_off[keep], alpha[keep])
+    return lambda keep: ExpectedBins(counts[keep], signal[keep], other[keep])
+
+
+def norm_row(parts: Sequence[Bins], n_sigma: float, n_sigma_ul: float) -> dict[str, Any]:
+    """Columns of a table row from the chosen bins of each dataset.
 
     Returns
     -------
@@ -70,9 +80,9 @@ def norm_row(
         norm, norm_err, norm_errn, norm_errp, norm_ul, ts, sqrt_ts, npred, npred_excess, counts, stat, stat_null, is_ul,
         success.
     """
-    n, s, b = (np.concatenate([part[k].ravel() for part in parts]) for k in range(3))
-    found = fit_norm(n, s, b, n_sigma, n_sigma_ul)
-    excess = found.norm * s.sum()
+    found = fit_norm(parts, n_sigma, n_sigma_ul)
+    excess = found.norm * sum(float(part.s.sum()) for part in parts)
+    background = sum(_background(part, found.norm) for part in parts)
     ts = max(found.ts, 0.0)
     return {
         "norm": found.norm,
@@ -82,14 +92,24 @@ def norm_row(
         "norm_ul": found.ul,
         "ts": ts,
         "sqrt_ts": float(np.sign(found.norm) * np.sqrt(ts)),
-        "npred": float(excess + b.sum()),
+        "npred": float(excess + background),
         "npred_excess": float(excess),
-        "counts": float(n.sum()),
+        "counts": float(sum(part.n.sum() for part in parts)),
         "stat": found.stat,
         "stat_null": found.stat_null,
         "is_ul": not (ts >= TS_LIMIT and found.norm > 0),
         "success": bool(np.isfinite(found.norm)),
     }
+
+
+def _background(part: Bins, norm: float) -> float:
+    """Expected counts beside the source, the measured background at its best for that norm."""
+    if isinstance(part, ExpectedBins):
+        return float(part.b.sum())
+    measured = part.alpha > 0
+    alpha = np.where(measured, part.alpha, 1.0)
+    mu_off = wstat_background(part.n, part.n_off, alpha, norm * part.s + part.b)
+    return float((part.b + np.where(measured, alpha * mu_off, 0.0)).sum())
 
 
 def reference_columns(source: Source, low: u.Quantity, high: u.Quantity) -> dict[str, u.Quantity]:

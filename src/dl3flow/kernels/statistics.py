@@ -25,7 +25,9 @@ def cash_ts(n: np.ndarray, mu_bkg: np.ndarray) -> np.ndarray:
     return np.where(good, 2 * (b - n + np.where(n > 0, n * log_ratio, 0.0)), unknown)
 
 
-def wstat_background(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
+def wstat_background(
+    n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray
+) -> np.ndarray:
     """Expected off counts that maximise the likelihood of an on and an off measurement at a given signal.
 
     The positive root of a quadratic equation, in a form that keeps its digits and holds for n_on = 0, n_off = 0 and a
@@ -71,16 +73,13 @@ def wstat_slope(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: 
     measured = alpha > 0
     a = np.where(measured, alpha, 1.0)
     mu_on = mu_sig + a * wstat_background(n_on, n_off, a, mu_sig)
-    at_zero = np.where(mu_sig < 0, -2 / a, 2.0)
-    slope = np.where(
-        n_on > 0, 2 * (1 - n_on / np.maximum(mu_on, TRUNCATION)), np.where(mu_on > 0, 2.0, at_zero)
-    )
+    # without on counts mu_on is positive or zero; its sign is that of this sum, not of a rounded difference
+    empty = np.where((1 + a) * mu_sig + a * n_off >= 0, 2.0, -2 / a)
+    slope = np.where(n_on > 0, 2 * (1 - n_on / np.maximum(mu_on, TRUNCATION)), empty)
     return np.asarray(np.where(measured, slope, 0.0))
 
 
-def wstat_curvature(
-    n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray
-) -> np.ndarray:
+def wstat_curvature(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
     """Second derivative of `wstat` by the signal."""
     measured = alpha > 0
     a = np.where(measured, alpha, 1.0)
@@ -102,7 +101,9 @@ def wstat_ts(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray) -> np.ndarr
 def _n_log(n: np.ndarray, mu: np.ndarray) -> np.ndarray:
     """The terms n ln(n / mu), zero for n = 0."""
     return np.asarray(
-        np.where(n > 0, n * np.log(np.where(n > 0, n, 1.0) / np.where(n > 0, np.maximum(mu, TRUNCATION), 1.0)), 0.0)
+        np.where(
+            n > 0, n * np.log(np.where(n > 0, n, 1.0) / np.where(n > 0, np.maximum(mu, TRUNCATION), 1.0)), 0.0
+        )
     )
 
 
