@@ -406,8 +406,8 @@ def test_bad_hess_run_is_refused(hess_dl3, tmp_path, change, expected):
 
 
 def test_kind_that_cannot_be_used(plain_run, entry):
-    hdus = {**entry.hdus, "psf": replace(entry.hdus["psf"], kind="psf_king")}
-    with pytest.raises(InputError, match=r"the HDU_CLASS 'psf_king' cannot be used .*choices: aeff_2d"):
+    hdus = {**entry.hdus, "psf": replace(entry.hdus["psf"], kind="pointing")}
+    with pytest.raises(InputError, match=r"the HDU_CLASS 'pointing' cannot be used .*choices: aeff_2d"):
         read_observation(replace(entry, hdus=hdus), plain_run.parent)
 
 

@@ -24,6 +24,10 @@ class EventList:
     radec : SkyCoord, shape (n,), ICRS
     energy : Quantity, shape (n,)
         Reconstructed energy.
+    event_type : bool array, shape (n, n_bits), or int array, shape (n,), or None
+        Bits of a type mask, the least significant first, or one type per event.
+    phase : array, shape (n,), or None
+        Phase of a pulsar or orbit, in [0, 1).
     """
 
     event_id: np.ndarray
@@ -31,9 +35,23 @@ class EventList:
     reference: Time
     radec: SkyCoord
     energy: u.Quantity
+    event_type: np.ndarray | None = None
+    phase: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.event_id)
+
+    def select(self, kept: np.ndarray) -> "EventList":
+        """Events where the mask (or index array) ``kept`` says so, with all their columns."""
+        return EventList(
+            self.event_id[kept],
+            self.time[kept],
+            self.reference,
+            self.radec[kept],
+            self.energy[kept],
+            None if self.event_type is None else self.event_type[kept],
+            None if self.phase is None else self.phase[kept],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,4 +101,22 @@ class Gti:
             else:
                 merged.append([low, high])
         table = np.array(merged).reshape(-1, 2)
+        return Gti(table[:, 0] * u.s, table[:, 1] * u.s, self.reference)
+
+    def intersection(self, other: "Gti") -> "Gti":
+        """Time that both have, as disjoint increasing intervals on this one's reference."""
+        empty = np.zeros(0) * u.s
+        nothing = Gti(empty, empty, self.reference)
+        mine, theirs = nothing.union(self), nothing.union(other)
+        low, high = (x.to_value(u.s) for x in (mine.start, mine.stop))
+        start, stop = (x.to_value(u.s) for x in (theirs.start, theirs.stop))
+        found = []
+        # an interval of the intersection begins with one of either set, and ends with the first end that follows
+        for a0, a1, b0, b1, is_first in ((low, high, start, stop, True), (start, stop, low, high, False)):
+            at = np.searchsorted(b0, a0, side="right" if is_first else "left") - 1
+            inside = (at >= 0) & (a0 < b1[at]) if len(b0) else np.zeros(len(a0), dtype=bool)
+            found.append(np.stack([a0[inside], np.minimum(a1[inside], b1[at[inside]])], axis=1))
+        table = np.concatenate(found)
+        table = table[table[:, 1] > table[:, 0]]
+        table = table[np.argsort(table[:, 0], kind="stable")]
         return Gti(table[:, 0] * u.s, table[:, 1] * u.s, self.reference)

@@ -21,11 +21,12 @@ from dl3flow.io.fits_files import (
     number_column,
     number_key,
     open_fits,
+    raw_column,
     reference_mjd,
     text_key,
 )
 from dl3flow.io.gadf_index import resolve_below
-from dl3flow.io.gadf_irf import read_irf
+from dl3flow.io.gadf_irf import fixed_rad_max, read_irf
 from dl3flow.irf.table import IrfTable
 
 _TIME_SCALES = ("tt", "utc", "tai", "tdb", "tcb", "tcg", "ut1")
@@ -38,6 +39,9 @@ _FIXED_MODES = ("POINTING", "WOBBLE", "")
 _SAME_POINTING = 0.01  # deg
 _FEW_EVENTS = 1000
 _WRONG_RATE = 500
+# m: no observatory lies lower; CTA's first data challenge gives its altitude in km
+_LOWEST_SITE = 10.0
+_RESPONSES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 
 
 def read_observation(entry: ObservationEntry, root: Path) -> Observation:
@@ -83,15 +87,19 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
         hdu, where = table("events")
         _check_class(hdu.header, "EVENTS", where)
         header, reference = hdu.header, _time_reference(hdu.header, where)
+        if not text_key(header, "TIMESYS", "", where):
+            warnings.append(f"{where}: TIMESYS is missing; TT is assumed")
         span = _observation_span(header, reference, entry, where)
         events = _read_events(hdu, reference, where, warnings)
         gti_hdu, gti_where = table("gti")
         _check_class(gti_hdu.header, "GTI", gti_where)
         gti = _read_gti(gti_hdu, reference, span, gti_where, warnings)
-        meta = _meta(header, entry, span, where)
+        meta = _meta(header, entry, span, where, warnings)
         alignment = _producer_alignment(header, where)
-        kinds = [kind for kind in ("aeff", "edisp", "psf", "bkg") if kind in entry.hdus]
+        kinds = [kind for kind in _RESPONSES if kind in entry.hdus]
         irfs = {kind: read_irf(*table(kind), entry.hdus[kind].kind, warnings) for kind in kinds}
+        aeff_hdu, aeff_where = table("aeff")
+        fixed = fixed_rad_max(aeff_hdu.header, irfs["aeff"], aeff_where)
     deadc = number_key(header, "DEADC", where)
     if not 0 < deadc <= 1:
         raise InputError(f"{where}: DEADC must lie in (0, 1], found {deadc}: correct the keyword")
@@ -99,6 +107,10 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
     _check_livetime(header, gti, deadc, where, warnings)
     if "bkg" in irfs:
         _check_background(events, irfs["bkg"], gti.ontime, place("bkg"))
+    if irfs["aeff"].meta["is_pointlike"] and "rad_max" not in irfs and fixed is None:
+        warnings.append(
+            f"{aeff_where}: the response is POINT-LIKE, but neither RAD_MAX nor a RAD_MAX_2D table gives its directional cut"
+        )
     if alignment and "bkg" in irfs:
         irfs["bkg"] = replace(irfs["bkg"], meta={**irfs["bkg"].meta, "fov_alignment": alignment})
     return Observation(
@@ -112,6 +124,7 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
         psf=irfs.get("psf"),
         bkg=irfs.get("bkg"),
         meta={**meta, "warnings": warnings},
+        rad_max=irfs.get("rad_max", fixed),
     )
 
 
@@ -134,7 +147,7 @@ def _producer_alignment(header: fits.Header, where: str) -> str | None:
 
 def _time_reference(header: fits.Header, where: str) -> Time:
     whole, fraction = reference_mjd(header, where)
-    scale = text_key(header, "TIMESYS", "tt", where).lower()
+    scale = (text_key(header, "TIMESYS", "tt", where) or "tt").lower()
     if scale not in _TIME_SCALES:
         raise InputError(f"{where}: TIMESYS '{scale}' is no time scale {choices(scale, _TIME_SCALES)}")
     unit = text_key(header, "TIMEUNIT", "s", where)
@@ -234,8 +247,55 @@ def _read_events(hdu: fits.BinTableHDU, reference: Time, where: str, warnings: l
             f"{where}: the column 'RA' has values a whole turn outside 0 to 360 deg, which were wrapped"
         )
     _check_identity(event_id, time, where, warnings)
-    radec = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
-    return EventList(event_id.astype(np.int64), time * u.s, reference, radec, energy * u.TeV)
+    _warn_of_units(hdu, ("TIME",), where, warnings)
+    return EventList(
+        event_id.astype(np.int64),
+        time * u.s,
+        reference,
+        SkyCoord(ra * u.deg, dec * u.deg, frame="icrs"),
+        energy * u.TeV,
+        _event_type(hdu, where, warnings),
+        _phase(hdu, where, warnings),
+    )
+
+
+def _warn_of_units(hdu: fits.BinTableHDU, columns: tuple[str, ...], where: str, warnings: list[str]) -> None:
+    bare = [c.name for c in hdu.columns if c.name.upper() in columns and not c.unit]
+    if bare:
+        warnings.append(f"{where}: no unit is given for {', '.join(bare)}; seconds are assumed")
+
+
+def _has(hdu: fits.BinTableHDU, column: str) -> bool:
+    return any(c.name.upper() == column for c in hdu.columns)
+
+
+def _event_type(hdu: fits.BinTableHDU, where: str, warnings: list[str]) -> np.ndarray | None:
+    """Bits, least significant first (FITS stores the most significant first), or numbers of the event types."""
+    if not _has(hdu, "EVENT_TYPE"):
+        return None
+    values = raw_column(hdu, "EVENT_TYPE", where)
+    if values.dtype.kind == "b" and values.ndim == 2:
+        return np.ascontiguousarray(values[:, ::-1])
+    if values.dtype.kind in "iu" and values.ndim == 1:
+        return values.astype(np.int64)
+    warnings.append(f"{where}: the column 'EVENT_TYPE' holds neither bits nor whole numbers and is not used")
+    return None
+
+
+def _phase(hdu: fits.BinTableHDU, where: str, warnings: list[str]) -> np.ndarray | None:
+    """Phases in [0, 1); None where the file has none, or some that are not finite."""
+    if not _has(hdu, "PHASE"):
+        return None
+    values = number_column(hdu, "PHASE", where).astype(float)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        warnings.append(f"{where}: the column 'PHASE' has values that are no numbers and is not used")
+        return None
+    if ((values < 0) | (values >= 1)).any():
+        warnings.append(
+            f"{where}: the column 'PHASE' has values outside 0 to 1, whose whole turns were left out"
+        )
+        values = values - np.floor(values)
+    return values
 
 
 def _check_identity(event_id: np.ndarray, time: np.ndarray, where: str, warnings: list[str]) -> None:
@@ -283,6 +343,7 @@ def _read_gti(
             f"{where}: the intervals run from {start.min():.1f} to {stop.max():.1f} s, far beyond TSTART {span[0]:.1f} and "
             f"TSTOP {span[1]:.1f} s of the events: correct the intervals or their unit"
         )
+    _warn_of_units(hdu, ("START", "STOP"), where, warnings)
     gti = Gti(start * u.s, stop * u.s, reference)
     order = np.argsort(start, kind="stable")
     if (start[order][1:] < stop[order][:-1]).any():
@@ -354,7 +415,11 @@ def _check_livetime(header: fits.Header, gti: Gti, deadc: float, where: str, war
 
 
 def _meta(
-    header: fits.Header, entry: ObservationEntry, span: tuple[float, float], where: str
+    header: fits.Header,
+    entry: ObservationEntry,
+    span: tuple[float, float],
+    where: str,
+    warnings: list[str],
 ) -> Mapping[str, Any]:
     texts = {
         "telescope": "TELESCOP",
@@ -364,11 +429,14 @@ def _meta(
         "origin": "ORIGIN",
         "obs_mode": "OBS_MODE",
     }
-    location = {}
-    for name, key in (("geolon", "GEOLON"), ("geolat", "GEOLAT"), ("altitude", "ALTITUDE")):
-        value = header_value(header, key, None, where)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            location[name] = float(value)
+    numbers = {
+        name: _number_or_none(header, key, where)
+        for name, key in (("geolon", "GEOLON"), ("geolat", "GEOLAT"), ("altitude", "ALTITUDE"))
+    }
+    location = {name: value for name, value in numbers.items() if value is not None}
+    if 0 < location.get("altitude", 0.0) < _LOWEST_SITE:
+        warnings.append(f"{where}: ALTITUDE is {location['altitude']:g}, which was taken as km")
+        location["altitude"] *= 1000
     return {
         **{name: text_key(header, key, "", where) for name, key in texts.items()},
         "target": entry.target,
@@ -377,3 +445,13 @@ def _meta(
         "location": location if len(location) == 3 else None,
         "files": entry.paths,
     }
+
+
+def _number_or_none(header: fits.Header, key: str, where: str) -> float | None:
+    """Number of a keyword, which some files store as text; None where there is none."""
+    value = header_value(header, key, None, where)
+    try:
+        number = np.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) else None

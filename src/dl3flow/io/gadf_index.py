@@ -18,6 +18,8 @@ from dl3flow.io.fits_files import (
     text_key,
 )
 
+# what a masked text cell may have been written as
+_BLANK = ("", "N/A", "--")
 HDU_CLASSES = {
     "events": ("events",),
     "gti": ("gti",),
@@ -32,6 +34,9 @@ HDU_CLASSES = {
 
 def read_index(root: Path) -> list[ObservationEntry]:
     """Read ``obs-index.fits[.gz]`` and ``hdu-index.fits[.gz]`` of a data folder; event files are not opened.
+
+    Names such as ``hdu-index-table-GP-Crab.fits.gz`` are found too. Files lie below the folder; if that is called
+    ``index`` or lies in one so called, they may lie beside it, as ``../../data`` of CTA's first data challenge.
 
     Returns
     -------
@@ -60,11 +65,19 @@ def resolve_below(root: Path, relative: str, where: str) -> Path:
     """
     base = root.resolve()
     path = (base / relative).resolve()
-    if not path.is_relative_to(base):
+    if not path.is_relative_to(_boundary(base)):
         raise InputError(
             f"{where}: the file '{relative}' lies outside the data folder: copy it there and correct the index"
         )
     return path
+
+
+def _boundary(root: Path) -> Path:
+    """Folder that no file of an index may leave: that of the index, or the one that holds the folder ``index``."""
+    for folder in (root, root.parent):
+        if folder.name == "index":
+            return folder.parent
+    return root
 
 
 def _find(root: Path, stem: str) -> Path:
@@ -72,6 +85,14 @@ def _find(root: Path, stem: str) -> Path:
         path = root / f"{stem}{suffix}"
         if path.exists():
             return path
+    tables = sorted(root.glob(f"{stem}-table*.fits*"))
+    if len(tables) == 1:
+        return tables[0]
+    if tables:
+        raise InputError(
+            f"{root}: there are several indexes ({', '.join(path.name for path in tables)}): "
+            f"rename the one to read to {stem}.fits.gz"
+        )
     raise InputError(
         f"{root}: there is no {stem}.fits or {stem}.fits.gz: name the folder that holds the GADF index files"
     )
@@ -108,8 +129,11 @@ def _read_hdu_index(path: Path, root: Path) -> dict[int, dict[str, HduEntry]]:
         obs_ids = _obs_ids(table, where)
         names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
         columns = [_texts(table, name, where) for name in names]
+        base_dir = text_key(table.header, "BASE_DIR", "", where)
     found: dict[int, dict[str, HduEntry]] = {}
     base, checked = root.resolve(), set()
+    columns[2] = ["" if folder in _BLANK else folder for folder in columns[2]]
+    above = _base_folder(base_dir, base, [PurePosixPath(*names) for names in zip(*columns[2:4], strict=True)])
     for obs_id, kind, cls, folder, file, name in zip(obs_ids, *columns, strict=True):
         kind, cls, row = kind.lower(), cls.lower(), f"{where}: OBS_ID {obs_id}"
         if kind not in HDU_CLASSES:
@@ -120,7 +144,7 @@ def _read_hdu_index(path: Path, root: Path) -> dict[int, dict[str, HduEntry]]:
             )
         if not file:
             raise InputError(f"{row}: FILE_NAME of the HDU_TYPE '{kind}' is empty: write the index again")
-        relative = str(PurePosixPath(folder, file))
+        relative = str(PurePosixPath(above, folder, file))
         if relative not in checked:
             resolve_below(base, relative, row)
             checked.add(relative)
@@ -129,6 +153,20 @@ def _read_hdu_index(path: Path, root: Path) -> dict[int, dict[str, HduEntry]]:
             raise InputError(f"{row}: the HDU_TYPE '{kind}' is listed twice: keep one row")
         mine[kind] = HduEntry(relative, name, cls)
     return found
+
+
+def _base_folder(base_dir: str, root: Path, files: Sequence[PurePosixPath]) -> str:
+    """BASE_DIR relative to the folder of the index.
+
+    Where it is the folder of another machine, as in copied indexes, and the files lie beside the index, it is not used.
+    """
+    if base_dir in _BLANK:
+        return ""
+    folder = (root / base_dir).resolve()
+    if folder.is_relative_to(root):
+        return str(folder.relative_to(root))
+    is_copied = files and (root / files[0]).is_file()
+    return "" if is_copied else base_dir
 
 
 def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[ObservationEntry]:

@@ -1,7 +1,8 @@
 """GADF instrument responses: one table row to an IrfTable, its axes, shape, units and values checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -9,7 +10,7 @@ from astropy.io import fits
 
 from dl3flow.errors import InputError, choices
 from dl3flow.geometry.axis import Axis, Scale
-from dl3flow.io.fits_files import number_column, number_key, text_key
+from dl3flow.io.fits_files import number_column, number_key, open_fits, settle, text_key
 from dl3flow.irf.table import IrfTable
 
 _BKG_UNIT = u.Unit("s-1 MeV-1 sr-1")
@@ -61,6 +62,8 @@ LAYOUTS = {
     "edisp_2d": IrfLayout("EDISP", (_ENERGY_TRUE, _MIGRA, _OFFSET), {"MATRIX": _ONE}),
     "psf_table": IrfLayout("RPSF", (_ENERGY_TRUE, _OFFSET, _RAD), {"RPSF": _PER_SR}),
     "psf_3gauss": IrfLayout("RPSF", (_ENERGY_TRUE, _OFFSET), _THREE_GAUSS),
+    "psf_king": IrfLayout("RPSF", (_ENERGY_TRUE, _OFFSET), {"GAMMA": _ONE, "SIGMA": u.deg}),
+    "rad_max_2d": IrfLayout("RAD_MAX", (_ENERGY, _OFFSET), {"RAD_MAX": u.deg}),
     "bkg_2d": IrfLayout("BKG", (_ENERGY, _OFFSET), {"BKG": _BKG_UNIT}),
     "bkg_3d": IrfLayout("BKG", (_ENERGY, _FOV_LON, _FOV_LAT), {"BKG": _BKG_UNIT}),
 }
@@ -107,10 +110,101 @@ def read_irf(hdu: fits.BinTableHDU, where: str, kind: str, warnings: list[str]) 
             "hi_thres": _threshold(hdu.header, "HI_THRES", where),
         }
     if kind.startswith("bkg"):
-        meta["fov_alignment"] = _alignment(hdu.header, where)
+        meta["fov_alignment"] = _alignment(hdu.header, kind, where, warnings)
     table = IrfTable(kind, axes, data, units, meta)
     _check_values(table, where, warnings)
     return table
+
+
+def read_irfs(path: Path) -> dict[str, IrfTable]:
+    """Responses of one file, whatever its HDUs are called.
+
+    An HDU is known by its HDUCLAS2 and HDUCLAS4, which may be short (``2D``, ``3D``, ``3GAUSS``), else by its columns.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    irfs : dict of IrfTable
+        By ``aeff``, ``edisp``, ``psf``, ``bkg`` and ``rad_max``, as the file has them. What was assumed is a list of
+        sentences in the ``meta["warnings"]`` of a table.
+
+    Raises
+    ------
+    InputError
+        If the file has no response, two of one kind, or one that is wrong.
+    """
+    found: dict[str, IrfTable] = {}
+    fixed = None
+    with open_fits(path) as hdus:
+        for hdu in hdus:
+            kind = _kind(hdu) if isinstance(hdu, fits.BinTableHDU) else None
+            if kind is None:
+                continue
+            where, name = (
+                f"{path}: HDU '{hdu.name}'",
+                "rad_max" if kind == "rad_max_2d" else kind.split("_")[0],
+            )
+            if name in found:
+                raise InputError(f"{where}: the file has two responses of the kind '{name}': split it")
+            settle(hdu, str(path))
+            warnings: list[str] = []
+            table = read_irf(hdu, where, kind, warnings)
+            found[name] = replace(table, meta={**table.meta, "warnings": warnings}) if warnings else table
+            fixed = fixed or fixed_rad_max(hdu.header, table, where)
+    if fixed is not None:
+        found.setdefault("rad_max", fixed)
+    if not found:
+        raise InputError(f"{path}: there is no instrument response in this file: name one that holds AEFF_2D")
+    return found
+
+
+def _kind(hdu: fits.BinTableHDU) -> str | None:
+    """Kind of a response by its classes, by its columns where they say too little; None for any other table."""
+    columns = {c.name.upper() for c in hdu.columns}
+    short = text_key(hdu.header, "HDUCLAS4", "", hdu.name).lower()
+    if text_key(hdu.header, "HDUCLAS1", "RESPONSE", hdu.name).upper() != "RESPONSE":
+        return None
+    if short in LAYOUTS:
+        return short
+    for kind, layout in LAYOUTS.items():
+        values = {"BGD" if name == "BKG" and "BGD" in columns else name for name in layout.columns}
+        stems = {axis.stems[0] for axis in layout.axes if axis.name in ("offset", "fov_lon")}
+        if values <= columns and {f"{stem}_LO" for stem in stems} <= columns:
+            return kind
+    return None
+
+
+def fixed_rad_max(header: fits.Header, aeff: IrfTable, where: str) -> IrfTable | None:
+    """Radius of directional cuts that the header of a point-like effective area gives, as a table of one bin.
+
+    Parameters
+    ----------
+    header : Header
+        Of the effective area.
+    aeff : IrfTable
+
+    Returns
+    -------
+    rad_max : IrfTable or None
+        ``rad_max_2d`` over the energies and offsets of the area; None if the area is not point-like or has no RAD_MAX.
+
+    Raises
+    ------
+    InputError
+        If RAD_MAX is no angle above 0.
+    """
+    if aeff.kind != "aeff_2d" or not aeff.meta["is_pointlike"] or "RAD_MAX" not in header:
+        return None
+    radius = number_key(header, "RAD_MAX", where)
+    if not 0 < radius <= 180:
+        raise InputError(f"{where}: RAD_MAX must lie between 0 and 180 deg, found {radius:g}")
+    energy, offset = (aeff.axis(name).edges[[0, -1]] for name in ("energy_true", "offset"))
+    axes = (Axis("energy", energy, "log"), Axis("offset", np.maximum(offset, 0 * u.deg)))
+    values = {"RAD_MAX": np.full((1, 1), radius)}
+    return IrfTable("rad_max_2d", axes, values, {"RAD_MAX": u.deg}, {"is_pointlike": True})
 
 
 def _check_class(header: fits.Header, kind: str, layout: IrfLayout, where: str) -> None:
@@ -136,8 +230,12 @@ def _threshold(header: fits.Header, key: str, where: str) -> u.Quantity | None:
     return value * u.TeV if value > 0 else None
 
 
-def _alignment(header: fits.Header, where: str) -> str:
-    found = text_key(header, "FOVALIGN", "RADEC", where).upper()
+def _alignment(header: fits.Header, kind: str, where: str, warnings: list[str]) -> str:
+    found = text_key(header, "FOVALIGN", "", where).upper()
+    if not found:
+        if kind == "bkg_3d":
+            warnings.append(f"{where}: FOVALIGN is missing; RADEC is assumed")
+        return "RADEC"
     allowed = ("RADEC", "ALTAZ", "REVERSE_LON_RADEC")
     if found not in allowed:
         raise InputError(f"{where}: FOVALIGN '{found}' is unknown {choices(found, allowed)}")
@@ -209,7 +307,7 @@ def _read_values(
     names = {c.name.upper() for c in hdu.columns}
     if column == "BKG" and "BKG" not in names and "BGD" in names:  # name in older files
         column = "BGD"
-    raw = number_column(hdu, column, where)[0]
+    raw = np.asarray(number_column(hdu, column, where)[0])
     shape = tuple(axis.n_bins for axis in axes)
     if raw.ndim != len(shape) and raw.size == np.prod(shape):  # no TDIM
         raw = raw.reshape(shape[::-1])

@@ -69,7 +69,7 @@ def write_observation(path: Path, observation: Observation) -> None:
         ``meta`` gives telescope, instrument, object, creator, origin, obs_mode, tstart, tstop and location.
     """
     tables = [_events(observation), _gti(observation)]
-    for kind in ("aeff", "edisp", "psf", "bkg"):
+    for kind in ("aeff", "edisp", "psf", "bkg", "rad_max"):
         irf = getattr(observation, kind)
         if irf is not None:
             tables.append(_irf(kind.upper(), irf, observation))
@@ -106,6 +106,13 @@ def _events(observation: Observation) -> _Table:
         fits.Column("DEC", "D", unit="deg", array=events.radec.dec.deg),
         fits.Column("ENERGY", "D", unit="TeV", array=events.energy.to_value(u.TeV)),
     ]
+    if events.event_type is not None:
+        # FITS stores the most significant bit first
+        is_bits = events.event_type.dtype.kind == "b"
+        types = events.event_type[:, ::-1] if is_bits else events.event_type
+        columns.append(fits.Column("EVENT_TYPE", f"{types.shape[1]}X" if is_bits else "K", array=types))
+    if events.phase is not None:
+        columns.append(fits.Column("PHASE", "D", array=events.phase))
     location = meta.get("location") or {"geolon": 0.0, "geolat": 0.0, "altitude": 0.0}
     header = {
         **GADF_KEYS,
@@ -167,6 +174,9 @@ def _irf(name: str, irf: IrfTable, observation: Observation) -> _Table:
     for key in ("lo_thres", "hi_thres"):
         if irf.meta.get(key) is not None:
             header[key.upper()] = float(irf.meta[key].to_value(u.TeV))
+    if irf.kind == "aeff_2d" and (radius := observation.rad_max) is not None and radius.quantity.size == 1:
+        # the keyword that other programs know where one radius holds for all energies
+        header["RAD_MAX"] = float(radius.quantity.to_value(u.deg).item())
     return name, columns, header
 
 
