@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import astropy.units as u
 import numpy as np
 
+from dl3flow.errors import InputError
 from dl3flow.registry import convert
 
 Scale = Literal["lin", "log"]
@@ -100,6 +101,29 @@ class Axis:
         if high is not None:
             inside &= edges[1:] <= high.to_value(self.unit) * (1 + _EDGE_TOLERANCE)
         return inside
+
+    def part(self, start: int, stop: int) -> "Axis":
+        """Bins ``start`` to ``stop`` - 1."""
+        nodes = None if self.nodes is None else self.nodes[start:stop]
+        return Axis(self.name, self.edges[start : stop + 1], self.scale, nodes)
+
+    def edge_index(self, edges: u.Quantity, where: str) -> np.ndarray:
+        """Place of each of ``edges`` among this axis' own, of which it must be one up to a rounding of 1e-6.
+
+        Raises
+        ------
+        InputError
+            Beginning with ``where``, if one is not.
+        """
+        own, asked = self.edges.value, edges.to_value(self.unit)
+        at = np.abs(own[None, :] - asked[:, None]).argmin(axis=1)
+        missing = ~np.isclose(own[at], asked, rtol=_EDGE_TOLERANCE, atol=1e-12)
+        if missing.any():
+            raise InputError(
+                f"{where}: {asked[missing][0]:.6g} {self.unit} is no edge of its axis '{self.name}', which runs from {own[0]:.6g} to "
+                f"{own[-1]:.6g} {self.unit} in {self.n_bins} bins: bins are merged whole"
+            )
+        return np.asarray(at)
 
     def renamed(self, name: str) -> "Axis":
         """Same bins under another name."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import astropy.units as u
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FRAMES = {"icrs": ("RA--", "DEC-"), "galactic": ("GLON", "GLAT")}
 PROJECTIONS = ("CAR", "TAN", "AIT", "SIN", "ZEA", "STG")
 _MAX_PIXELS = 100_000_000
+CutoutMode = Literal["trim", "partial", "strict"]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,10 @@ class SkyGeometry:
     def fov_lonlat(self, pointing: SkyCoord) -> tuple[np.ndarray, np.ndarray]:
         """Field-of-view coordinates (RADEC alignment, rad) of the pixel centres."""
         at = pointing.icrs.spherical
-        axes = fov.basis(float(at.lon.rad), float(at.lat.rad))
+        return self.fov_on(fov.basis(float(at.lon.rad), float(at.lat.rad)))
+
+    def fov_on(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Field-of-view coordinates of the pixel centres on axes (3, 3) in ICRS; see `fov.vectors_to_fov`."""
         if self.frame != "icrs":  # a rotation turns every vector alike
             turned = SkyCoord(*axes.T, representation_type="cartesian", frame="icrs").transform_to(self.frame)
             axes = turned.cartesian.xyz.value.T
@@ -209,13 +213,25 @@ class SkyGeometry:
         ny, nx = self.shape
         return int(np.clip(np.round(y), 0, ny - 1)), int(np.clip(np.round(x), 0, nx - 1))
 
-    def cutout(self, where: SkyCoord, width: u.Quantity, min_pixels: int = 1) -> "SkyGeometry":
-        """Part of this geometry of ``width`` around a direction, trimmed at the border.
+    def cutout(
+        self, where: SkyCoord, width: u.Quantity, min_pixels: int = 1, mode: CutoutMode = "trim"
+    ) -> "SkyGeometry":
+        """Pixels of this grid of ``width`` around a direction.
+
+        Parameters
+        ----------
+        where : SkyCoord
+        width : Quantity
+        min_pixels : int
+            Smallest number of pixels along each side.
+        mode : 'trim', 'partial' or 'strict'
+            What is done where they reach beyond the border of this geometry: cut there, keep them all (`masks.pixels_on`
+            fills values), or refuse.
 
         Raises
         ------
         InputError
-            If the part is empty.
+            If the part shares no pixel with this geometry, or with ``strict`` not all of its own.
         """
         size = max(round(width.to_value(u.deg) / self.binsz), min_pixels)
         x, y = self.pixel(where)
@@ -223,14 +239,42 @@ class SkyGeometry:
         for center, n in ((float(y), self.shape[0]), (float(x), self.shape[1])):
             low = math.ceil(center - size / 2) if np.isfinite(center) else n
             start, stop = max(low, 0), min(low + size, n)
-            if stop <= start:
+            if stop <= start or (mode == "strict" and stop - start < size):
                 at = where.icrs
-                raise InputError(
-                    f"the map centred on ({self.lon_0:.4f}, {self.lat_0:.4f}) deg has no pixel within {width} of "
-                    f"({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg: no overlap"
+                found = "has no pixel" if stop <= start else "does not hold all pixels"
+                remedy = (
+                    "no overlap"
+                    if stop <= start
+                    else "make the width smaller, or take the mode `trim` or `partial`"
                 )
-            slices.append((start, stop))
+                raise InputError(
+                    f"the map centred on ({self.lon_0:.4f}, {self.lat_0:.4f}) deg {found} within {width} of "
+                    f"({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg: {remedy}"
+                )
+            slices.append((low, low + size) if mode == "partial" else (start, stop))
         return self.part(slices[0], slices[1])
+
+    def downsampled(self, factor: int) -> "SkyGeometry":
+        """Geometry whose pixels are squares of ``factor`` x ``factor`` of the present ones.
+
+        Raises
+        ------
+        InputError
+            If the pixels do not come in such squares.
+        """
+        if factor < 1 or any(n % factor for n in self.shape):
+            raise InputError(
+                f"a map of {self.shape[1]} x {self.shape[0]} pixels has no whole squares of {factor} x {factor} of them: take a "
+                "factor that divides both, or a cutout first"
+            )
+        x, y = ((c - 0.5) / factor + 0.5 for c in self.crpix)
+        return replace(
+            self,
+            binsz=self.binsz * factor,
+            shape=(self.shape[0] // factor, self.shape[1] // factor),
+            crpix=(x, y),
+            corner=(self.corner[0] // factor, self.corner[1] // factor),
+        )
 
     def part(self, rows: tuple[int, int], columns: tuple[int, int]) -> "SkyGeometry":
         """Pixels ``rows[0]:rows[1], columns[0]:columns[1]`` of this geometry."""
@@ -286,7 +330,9 @@ class SkyGeometry:
 def _parallelogram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Area spanned by two vectors (3, ...) each."""
     (ax, ay, az), (bx, by, bz) = a, b
-    return np.sqrt((ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2)
+    return np.asarray(
+        np.sqrt((ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2))
+    )
 
 
 def parse_sky_position(entry: Any) -> SkyCoord:
