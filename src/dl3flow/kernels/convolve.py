@@ -8,6 +8,8 @@ from scipy import fft
 
 CONTAINMENT = 0.999
 _OVERSAMPLING = 20
+# radii that are whole numbers of pixels must not miss the pixels on their edge by rounding
+_EDGE = 1e-9
 
 
 @lru_cache(maxsize=32)
@@ -127,12 +129,24 @@ def correlate(values: np.ndarray, length: int, transforms: np.ndarray, size: int
     return np.asarray(fft.irfft2(product, s=(length, length))[:size, :size])
 
 
-def convolve_same(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolution of an image with a kernel of odd size, zero outside the image; shape of the image."""
+def convolve_same(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolution of images (..., n_lat, n_lon) with a kernel of odd size, zero outside them; shape of the images."""
     half = [n // 2 for n in kernel.shape]
-    length = [
-        int(fft.next_fast_len(m + k - 1, real=True)) for m, k in zip(image.shape, kernel.shape, strict=True)
-    ]
-    product = fft.rfft2(image, s=length) * fft.rfft2(kernel, s=length)
+    shape = images.shape[-2:]
+    length = [int(fft.next_fast_len(m + k - 1, real=True)) for m, k in zip(shape, kernel.shape, strict=True)]
+    product = fft.rfft2(images, s=length) * fft.rfft2(kernel, s=length)
     full = fft.irfft2(product, s=length)
-    return np.asarray(full[half[0] : half[0] + image.shape[0], half[1] : half[1] + image.shape[1]])
+    return np.asarray(full[..., half[0] : half[0] + shape[0], half[1] : half[1] + shape[1]])
+
+
+def circle_kernel(radius: float) -> np.ndarray:
+    """One for the pixels whose centre is at most ``radius`` pixels from the middle one; shape (k, k) with odd k."""
+    return ring_kernel(0.0, radius)
+
+
+def ring_kernel(r_in: float, r_out: float) -> np.ndarray:
+    """One for the pixels whose centre is ``r_in`` to ``r_out`` pixels from the middle one, both edges included."""
+    half = int(np.floor(r_out + _EDGE))
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    r = np.hypot(x, y)
+    return np.asarray((r >= r_in - _EDGE) & (r <= r_out + _EDGE), dtype=float)
