@@ -26,7 +26,7 @@ def containment(psf: IrfTable, energy_true: u.Quantity, radius: u.Quantity, offs
         Between 0 and 1; zero where the file has no point spread.
     """
     shape = CONTAINMENTS.find(psf.kind, "HDUCLAS4 of the point spread function")
-    return np.clip(np.nan_to_num(shape(psf, energy_true, radius, offset)), 0.0, 1.0)
+    return np.asarray(np.clip(np.nan_to_num(shape(psf, energy_true, radius, offset)), 0.0, 1.0))
 
 
 @CONTAINMENTS.register()
