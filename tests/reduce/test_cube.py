@@ -110,8 +110,8 @@ def test_no_overlap_and_missing_responses_are_told(demo_run: Observation) -> Non
         reduce(demo_run, **far)
     with pytest.raises(InputError, match="observation 1001: .* no overlap"):
         reduce(demo_run, cutout="2 deg", **far)
-    with pytest.raises(InputError, match="needs the response psf, bkg"):
-        reduce(replace(demo_run, psf=None, bkg=None))
+    with pytest.raises(InputError, match="needs the response edisp, psf|needs the response psf, edisp"):
+        reduce(replace(demo_run, psf=None, edisp=None, bkg=None))
 
 
 def test_safe_masks_leave_their_input_alone(demo_run: Observation) -> None:
@@ -204,3 +204,45 @@ def test_a_ratio_has_no_tilt(demo_run: Observation) -> None:
     usable = np.ones(dataset.geom.shape, dtype=bool)
     with pytest.raises(InputError, match="has no tilt: give `method: fit`"):
         BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, None, method="scale", tilt=True)
+
+
+def test_only_the_selected_maps_are_made(demo_run: Observation) -> None:
+    whole = reduce(demo_run)
+    entry = {k: v for k, v in ENTRY.items() if k != "energy_true"}
+    recipe, options = RECIPES.bind({**entry, "selection": ["counts", "exposure"]}, "recipe")
+    bare = replace(demo_run, edisp=None, psf=None, bkg=None)
+    part = recipe(bare, "run", **options)
+    assert np.array_equal(part.counts.data, whole.counts.data)
+    assert (part.background, part.psf, part.edisp) == (None, None, None)
+    assert part.exposure.data.max() > 0
+    # without a background every pixel with exposure is safe
+    assert np.array_equal(part.mask_safe[0], (part.exposure.data > 0).any(axis=0))
+    background = reduce(demo_run, selection=["background", "edisp"])
+    assert not background.counts.data.any()
+    assert not background.exposure.data.any()
+    assert np.array_equal(background.background.counts.data, whole.background.counts.data)
+    assert np.array_equal(background.edisp.edisp.data, whole.edisp.edisp.data)
+    with pytest.raises(InputError, match="true energies are taken as reconstructed: leave `energy_true` out"):
+        reduce(demo_run, selection=["counts", "exposure"])
+    with pytest.raises(InputError, match=r"selection\[0\]: 'count' is not possible"):
+        reduce(demo_run, selection=["count"])
+
+
+def test_a_missing_background_response_is_told_and_no_error(demo_run: Observation) -> None:
+    dataset = reduce(replace(demo_run, bkg=None))
+    assert dataset.background is None
+    assert "names no background response" in dataset.meta["warnings"][-1]
+    assert dataset.mask_safe.any()
+
+
+def test_the_point_spread_reaches_as_far_as_asked(demo_run: Observation) -> None:
+    whole, part = reduce(demo_run).psf.psf, reduce(demo_run, psf_rad_max="0.33 deg").psf.psf
+    assert [psf.axis("rad").n_bins for psf in (whole, part)] == [66, 33]
+    ring = 2 * np.pi * whole.axis("rad").centers.to_value("rad") * whole.axis("rad").widths.to_value("rad")
+    held = np.einsum("trji,r->tji", whole.data[:, :33], ring[:33])
+    # the same profile, normalised on the shorter axis
+    assert part.data * held[:, None] == pytest.approx(whole.data[:, :33], rel=1e-9)
+
+
+def test_runs_share_the_pixels_of_their_geometry(demo_run: Observation) -> None:
+    assert reduce(demo_run).geom is reduce(demo_run).geom

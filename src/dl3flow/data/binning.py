@@ -61,4 +61,8 @@ def bin_events(events: EventList, taken: np.ndarray, geom: Geometry, energy: Axi
     j, i, inside = geom.index(events.radec)
     use = taken & (k >= 0) & (inside if not isinstance(geom, RegionGeometry) else True)
     flat = np.ravel_multi_index((k[use], j[use], i[use]), shape)
-    return Map(geom, (energy,), np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(float))
+    # few bins of a map are filled, and memory that nobody touches costs nothing
+    counts = np.zeros(shape)
+    filled, n = np.unique(flat, return_counts=True)
+    counts.reshape(-1)[filled] = n
+    return Map(geom, (energy,), counts)

@@ -82,6 +82,48 @@ def vectors_to_fov(vectors: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, n
     return -np.arctan2(east, forward), np.arcsin(np.clip(north, -1, 1))
 
 
+def altaz_axes(pointing: Any, times: Any, location: tuple[float, float, float]) -> tuple[np.ndarray, ...]:
+    """Axes of the field of view aligned with the horizon, in ICRS, while a telescope follows one direction.
+
+    Parameters
+    ----------
+    pointing : SkyCoord
+    times : Time, shape (n,)
+    location : tuple
+        Longitude and latitude of the observatory, deg, and altitude, m.
+
+    Returns
+    -------
+    axes : array, shape (n, 3, 3)
+        For each time the pointing and the directions of growing azimuth and altitude there, for `vectors_to_fov`:
+        ``fov_lat`` is up and ``fov_lon`` against the azimuth.
+    azimuth, altitude : array, shape (n,)
+        Of the pointing, rad.
+    """
+    # slow to import, and rarely needed
+    from astropy.coordinates import AltAz, EarthLocation, SkyCoord
+    from astropy.utils import iers
+
+    lon, lat, altitude = location
+    site = EarthLocation.from_geodetic(lon, lat, altitude)
+    # the Earth's rotation of the installed tables, which a field's orientation needs to a minute of arc only: no download
+    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("iers_degraded_accuracy", "ignore"):
+        frame = AltAz(obstime=times, location=site)
+        at = pointing.icrs.transform_to(frame)
+        az, alt = at.az.rad, at.alt.rad
+        # a degree up along the meridian of azimuth, also beyond the zenith
+        raised = alt + np.radians(1.0)
+        over = raised > np.pi / 2
+        above = SkyCoord(
+            np.where(over, az + np.pi, az), np.where(over, np.pi - raised, raised), unit="rad", frame=frame
+        ).icrs.cartesian.xyz.value.T
+    forward = pointing.icrs.cartesian.xyz.value
+    up = above - (above @ forward)[:, None] * forward
+    up /= np.linalg.norm(up, axis=1)[:, None]
+    forward = np.broadcast_to(forward, up.shape)
+    return np.stack([forward, np.cross(forward, up), up], axis=1), az, alt
+
+
 def separation(lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float) -> np.ndarray:
     """Great-circle distance in rad to one direction, by Vincenty's formula (exact at 0 and pi)."""
     d_lon = lon - lon_0

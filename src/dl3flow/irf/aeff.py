@@ -23,4 +23,5 @@ def effective_area(aeff: IrfTable, energy_true: u.Quantity, offset: u.Quantity) 
     """
     at_energy = aeff.hat("energy_true", energy_true) @ aeff.quantity.to_value(u.m**2)
     area = at_energy @ aeff.hat("offset", offset.ravel()).T
-    return np.maximum(area, 0.0).reshape(len(energy_true), *offset.shape) * u.m**2
+    np.maximum(area, 0.0, out=area)
+    return area.reshape(len(energy_true), *offset.shape) << u.m**2

@@ -53,22 +53,52 @@ def dispersion_kernels(edisp: IrfTable, energy_true: Axis, energy: Axis, offset:
     kernels : array, shape (n_energy_true, n_energy, m)
     """
     migra = edisp.axis("migra")
-    density = migra_density(edisp, energy_true.centers, offset, migra)
-    return kernels_from_density(density, migra, energy_true, energy)
+    widths, edges = migra.widths.to_value(""), energy.edges.to_value(u.TeV)
+    true = energy_true.centers
+    values = np.tensordot(edisp.hat("energy_true", true), edisp.quantity.to_value(""), axes=(1, 0))
+    weights = edisp.hat("offset", offset)
+    migra_edges, at = migra.edges.to_value(""), edges / true.to_value(u.TeV)[:, None]
+    # sums over migra commute with the interpolation in offset, and there are few offsets in a table ...
+    cumulative = _cumulative(values * widths[:, None])
+    below = _at_migra(cumulative, migra_edges, at) @ weights.T
+    norm = cumulative[:, -1] @ weights.T
+    kernels = np.diff(below, axis=1) / np.where(norm > 0, norm, 1.0)[:, None]
+    # ... but not where a negative density is to be clipped: between extrapolated offsets, or in a table that has some
+    outside = (weights < 0).any(axis=1)
+    clipped = ((values < 0).any(axis=1).astype(float) @ (weights != 0).T > 0) & ~outside
+    parts = [(slice(None), np.flatnonzero(outside))]
+    parts += [(slice(n, n + 1), np.flatnonzero(clipped[n])) for n in np.flatnonzero(clipped.any(axis=1))]
+    for rows, columns in parts:
+        density = np.maximum(values[rows] @ weights[columns].T, 0.0)
+        cumulative = _cumulative(density * widths[:, None])
+        norm = cumulative[:, -1:]
+        exact = np.diff(_at_migra(cumulative, migra_edges, at[rows]), axis=1) / np.where(norm > 0, norm, 1.0)
+        kernels[rows][:, :, columns] = exact
+    kernels[kernels < _SMALLEST_PROBABILITY] = 0.0
+    return np.asarray(kernels)
 
 
 def kernels_from_density(density: np.ndarray, migra: Axis, energy_true: Axis, energy: Axis) -> np.ndarray:
     """Kernels (n_energy_true, n_energy, ...) of a density (n_energy_true, n_migra, ...); see `dispersion_kernels`."""
     n_true, n_migra = density.shape[:2]
-    widths = migra.widths.to_value("")
-    flat = density.reshape(n_true, n_migra, -1) * widths[:, None]
-    cumulative = np.concatenate([np.zeros_like(flat[:, :1]), np.cumsum(flat, axis=1)], axis=1)
+    flat = density.reshape(n_true, n_migra, -1) * migra.widths.to_value("")[:, None]
     at = energy.edges.to_value(u.TeV) / energy_true.centers.to_value(u.TeV)[:, None]
-    edges = migra.edges.to_value("")
-    low = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, n_migra - 1)
-    fraction = np.clip((at - edges[low]) / (edges[low + 1] - edges[low]), 0.0, 1.0)[..., None]
-    rows = np.arange(n_true)[:, None]
-    below = cumulative[rows, low] * (1 - fraction) + cumulative[rows, low + 1] * fraction
-    kernels = np.diff(below, axis=1)
+    kernels = np.diff(_at_migra(_cumulative(flat), migra.edges.to_value(""), at), axis=1)
     kernels[kernels < _SMALLEST_PROBABILITY] = 0.0
     return np.asarray(kernels.reshape(n_true, energy.n_bins, *density.shape[2:]))
+
+
+def _cumulative(probability: np.ndarray) -> np.ndarray:
+    """Sums below each edge, shape (n, n_migra + 1, m), of the probability per bin (n, n_migra, m)."""
+    n, n_migra, m = probability.shape
+    sums = np.zeros((n, n_migra + 1, m))
+    np.cumsum(probability, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _at_migra(cumulative: np.ndarray, edges: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Cumulative sums (n, n_migra + 1, m) interpolated linearly at ``at`` (n, k); shape (n, k, m)."""
+    low = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
+    fraction = np.clip((at - edges[low]) / (edges[low + 1] - edges[low]), 0.0, 1.0)[..., None]
+    rows = np.arange(len(at))[:, None]
+    return np.asarray(cumulative[rows, low] * (1 - fraction) + cumulative[rows, low + 1] * fraction)

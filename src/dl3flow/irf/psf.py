@@ -29,32 +29,49 @@ def point_spread(psf: IrfTable, energy_true: u.Quantity, rad: Axis, offset: u.Qu
     shape = PSF_SHAPES.find(psf.kind, "HDUCLAS4 of the point spread function")
     density: np.ndarray = shape(psf, energy_true, rad.centers, offset)
     ring = 2 * np.pi * rad.centers.to_value(u.rad) * rad.widths.to_value(u.rad)
-    norm = np.einsum("nrm,r->nm", density, ring)
-    return np.divide(density, norm[:, None], out=np.zeros_like(density), where=norm[:, None] > 0) / u.sr
+    norm = ring @ density
+    density /= np.where(norm > 0, norm, 1.0)[:, None]
+    return density << u.Unit("sr-1")
 
 
 @PSF_SHAPES.register()
 def psf_table(psf: IrfTable, energy_true: u.Quantity, rad: u.Quantity, offset: u.Quantity) -> np.ndarray:
     """Tabulated density on (energy_true, offset, rad), interpolated linearly (GADF PSF_TABLE)."""
     values = np.tensordot(psf.hat("energy_true", energy_true), psf.quantity.to_value("sr-1"), axes=(1, 0))
-    values = values @ psf.hat("rad", rad).T
-    return np.asarray(np.maximum(np.einsum("nor,mo->nrm", values, psf.hat("offset", offset)), 0.0))
+    at_rad = np.swapaxes(values @ psf.hat("rad", rad).T, 1, 2)
+    density = np.ascontiguousarray(at_rad) @ psf.hat("offset", offset).T
+    return np.asarray(np.maximum(density, 0.0, out=density))
 
 
 @PSF_SHAPES.register()
 def psf_3gauss(psf: IrfTable, energy_true: u.Quantity, rad: u.Quantity, offset: u.Quantity) -> np.ndarray:
     """Sum of three Gaussians, whose parameters are interpolated (GADF PSF_3GAUSS; SCALE cancels in the norm)."""
-
-    def at(column: str, unit: str) -> np.ndarray:
-        values = psf.hat("energy_true", energy_true) @ (psf.data[column] * psf.units[column]).to_value(unit)
-        return np.asarray(np.maximum(values @ psf.hat("offset", offset).T, 0.0)[:, None])
-
     r2 = rad.to_value(u.rad)[None, :, None] ** 2
     total = np.zeros((len(energy_true), len(rad), len(offset)))
     for n in (1, 2, 3):
-        sigma = at(f"SIGMA_{n}", "rad")
-        amplitude = 1.0 if n == 1 else at(f"AMPL_{n}", "")
+        sigma = _parameter(psf, f"SIGMA_{n}", "rad", energy_true, offset)
+        amplitude = 1.0 if n == 1 else _parameter(psf, f"AMPL_{n}", "", energy_true, offset)
         with np.errstate(divide="ignore", invalid="ignore"):
             # a width of zero marks a Gaussian that the file does not use
             total += np.where(sigma > 0, amplitude * np.exp(-0.5 * r2 / sigma**2), 0.0)
     return total
+
+
+@PSF_SHAPES.register()
+def psf_king(psf: IrfTable, energy_true: u.Quantity, rad: u.Quantity, offset: u.Quantity) -> np.ndarray:
+    """King profile, whose parameters are interpolated (GADF PSF_KING; King 1962, AJ 67, 471)."""
+    gamma = _parameter(psf, "GAMMA", "", energy_true, offset)
+    sigma = _parameter(psf, "SIGMA", "rad", energy_true, offset)
+    # at gamma = 1 the integral diverges and the normalised profile is zero: files mark empty cells so
+    is_used = (sigma > 0) & (gamma > 1)
+    gamma, sigma = np.where(is_used, gamma, 2.0), np.where(is_used, sigma, 1.0)
+    r2 = rad.to_value(u.rad)[None, :, None] ** 2
+    return np.asarray(np.where(is_used, (1 + r2 / (2 * gamma * sigma**2)) ** -gamma / sigma**2, 0.0))
+
+
+def _parameter(
+    psf: IrfTable, column: str, unit: str, energy_true: u.Quantity, offset: u.Quantity
+) -> np.ndarray:
+    """One column, interpolated linearly and never negative, shape (n_energy_true, 1, n_offset)."""
+    values = psf.hat("energy_true", energy_true) @ (psf.data[column] * psf.units[column]).to_value(unit)
+    return np.asarray(np.maximum(values @ psf.hat("offset", offset).T, 0.0)[:, None])

@@ -1,5 +1,7 @@
 """Recipe ``cube``: an observation in bins of energy and sky pixels, with its responses."""
 
+from collections.abc import Collection
+from functools import lru_cache
 from typing import Literal
 
 import astropy.units as u
@@ -17,8 +19,11 @@ from dl3flow.reduce.registry import RECIPES
 from dl3flow.reduce.response import background_map, edisp_map, exposure_map, psf_map
 
 _MIN_RESPONSE_PIXELS = 3
-RAD = Axis.from_bounds("rad", 0 * u.deg, 0.66 * u.deg, 66, "lin")
+_RAD_BIN = 0.01 * u.deg
 MIGRA = Axis.from_bounds("migra", u.Quantity(0.2), u.Quantity(5.0), 48, "lin")
+
+Selected = Literal["counts", "exposure", "background", "psf", "edisp"]
+_RESPONSES: dict[Selected, str] = {"exposure": "aeff", "psf": "psf", "edisp": "edisp"}
 
 
 def cube_geometry(
@@ -32,7 +37,13 @@ def cube_geometry(
 ) -> tuple[SkyGeometry, SkyGeometry]:
     """Whole geometry of the analysis: that of the counts and the coarser one of the response maps."""
     geom = SkyGeometry.create(center, width, binsz, proj)
-    return geom, geom.coarser(binsz_irf)
+    return _shared(geom), _shared(geom.coarser(binsz_irf))
+
+
+@lru_cache(maxsize=2)
+def _shared(geom: SkyGeometry) -> SkyGeometry:
+    """One of equal geometries, so that a process that reduces many runs computes their pixels once."""
+    return geom
 
 
 @RECIPES.register(geometry=cube_geometry)
@@ -49,13 +60,18 @@ def cube(
     binsz_irf: PositiveAngle = 0.2 * u.deg,
     edisp: Literal["kernel", "migra"] = "kernel",
     cutout: PositiveAngle | None = None,
+    selection: tuple[Selected, ...] = ("counts", "exposure", "background", "psf", "edisp"),
+    psf_rad_max: PositiveAngle = 0.66 * u.deg,
+    background_oversampling: int = 1,
+    fill_gaps: bool = True,
+    fov_rotation_step: PositiveAngle = 1 * u.deg,
 ) -> Dataset:
     """Counts, exposure, background, point-spread and dispersion maps of one observation.
 
     Parameters
     ----------
     observation : Observation
-        With effective area, dispersion, point spread and background.
+        With the responses of the selected maps.
     name : str
         Of the dataset.
     center, width, binsz, proj
@@ -68,29 +84,35 @@ def cube(
         Form of the dispersion map.
     cutout : Quantity, optional
         Width of the part around the pointing that is kept; the whole geometry by default.
+    selection : tuple of str
+        Maps to make; counts and exposure are zero where they are left out, the others None.
+    psf_rad_max : Quantity
+        Largest angle of the point-spread map, in steps of 0.01 deg.
+    background_oversampling : int
+        Parts of each energy bin in which the background is integrated.
+    fill_gaps : bool
+        Whether zeros of the background between energies that have a rate are filled.
+    fov_rotation_step : Quantity
+        Turn of the field after which a background aligned with the horizon is evaluated again.
 
     Returns
     -------
     dataset : Dataset
-        Every bin with a background above zero is safe.
+        Every bin with a background above zero is safe; without a background response, every bin with exposure.
 
     Raises
     ------
     InputError
-        If the observation has no exposure on the geometry, or a response is missing.
+        If the observation has no exposure on the geometry, a response of a selected map other than the background is
+        missing, or true energies are not the reconstructed ones without a dispersion.
     """
     geom, geom_irf = cube_geometry(center=center, width=width, binsz=binsz, proj=proj, binsz_irf=binsz_irf)
     where = f"observation {observation.obs_id}"
-    if observation.psf is None or observation.edisp is None or observation.bkg is None:
-        missing = [n for n in ("edisp", "psf", "bkg") if getattr(observation, n) is None]
+    energy_true = energy.renamed("energy_true") if energy_true is None else energy_true
+    _check(observation, selection, energy, energy_true, where)
+    if background_oversampling < 1:
         raise InputError(
-            f"{where}: the recipe `cube` needs the response {', '.join(missing)}, which the HDU index does not name"
-        )
-    pointlike = [n for n in ("aeff", "edisp") if getattr(observation, n).meta.get("is_pointlike")]
-    if pointlike:
-        raise InputError(
-            f"{where}: the response {', '.join(pointlike)} is POINT-LIKE (HDUCLAS3), made for a directional cut: the recipe `cube` "
-            "needs FULL-ENCLOSURE responses"
+            f"{where}: `background_oversampling` must be at least 1, found {background_oversampling}"
         )
     if cutout is not None:
         try:
@@ -98,29 +120,86 @@ def cube(
             geom_irf = geom_irf.cutout(observation.pointing, cutout, _MIN_RESPONSE_PIXELS)
         except InputError as error:
             raise InputError(f"{where}: {error}: change `center`, `width` or the selection") from None
-    energy_true = energy.renamed("energy_true") if energy_true is None else energy_true
-    exposure = exposure_map(observation, geom, energy_true)
-    if not np.any(exposure.data > 0):
+    exposure = Map(geom, (energy_true,), np.zeros((energy_true.n_bins, *geom.shape)), u.Unit("m2 s"))
+    if "exposure" in selection:
+        exposure = exposure_map(observation, geom, energy_true)
+    if "exposure" in selection and not np.any(exposure.data > 0):
         at = observation.pointing
         raise InputError(
             f"{where}: pointed at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg it has no exposure on the map centred on "
             f"({geom.lon_0:.4f}, {geom.lat_0:.4f}) deg: no overlap; change `center`, `width`, `energy_true` or the selection"
         )
-    background = background_map(observation, observation.bkg, geom, energy)
+    background = None
+    if "background" in selection and observation.bkg is not None:
+        background = background_map(
+            observation,
+            observation.bkg,
+            geom,
+            energy,
+            oversampling=background_oversampling,
+            fill_gaps=fill_gaps,
+            fov_rotation_step=fov_rotation_step,
+        )
+    rad = Axis.from_bounds(
+        "rad", 0 * u.deg, psf_rad_max, max(round((psf_rad_max / _RAD_BIN).to_value("")), 1), "lin"
+    )
+    psf_table = observation.psf if "psf" in selection else None
+    edisp_table = observation.edisp if "edisp" in selection else None
+    # the weight of both responses in a stack
+    weight = exposure_map(observation, geom_irf, energy_true)
     second = energy if edisp == "kernel" else MIGRA
+    counts = np.zeros((energy.n_bins, *geom.shape))
+    meta = dataset_meta(observation, energy, energy_true)
+    if "background" in selection and background is None:
+        meta["warnings"].append(
+            "the HDU index names no background response: a background method must measure it"
+        )
     return Dataset(
         name=name,
-        counts=count_events(observation.events, observation.gti, geom, energy),
-        background=ExpectedCounts(background),
+        counts=count_events(observation.events, observation.gti, geom, energy)
+        if "counts" in selection
+        else Map(geom, (energy,), counts),
+        background=None if background is None else ExpectedCounts(background),
         exposure=exposure,
-        psf=psf_map(observation, observation.psf, geom_irf, energy_true, RAD),
-        edisp=edisp_map(observation, observation.edisp, geom_irf, energy_true, second),
-        mask_safe=_has_background(background),
+        psf=None
+        if psf_table is None
+        else psf_map(observation, psf_table, geom_irf, energy_true, rad, weight),
+        edisp=None
+        if edisp_table is None
+        else edisp_map(observation, edisp_table, geom_irf, energy_true, second, weight),
+        mask_safe=_is_predicted(background, exposure, counts.shape),
         mask_fit=None,
         gti=observation.gti,
-        meta=dataset_meta(observation, energy, energy_true),
+        meta=meta,
     )
 
 
-def _has_background(background: Map) -> np.ndarray:
-    return np.asarray(np.isfinite(background.data) & (background.data > 0))
+def _check(
+    observation: Observation, selection: Collection[Selected], energy: Axis, energy_true: Axis, where: str
+) -> None:
+    """Refuse what the selected maps cannot be made from."""
+    tables = {name: getattr(observation, name) for key, name in _RESPONSES.items() if key in selection}
+    missing = [name for name, table in tables.items() if table is None]
+    if missing:
+        raise InputError(
+            f"{where}: the recipe `cube` needs the response {', '.join(missing)}, which the HDU index does not name: complete the "
+            "index, or leave its map out of `selection`"
+        )
+    pointlike = [name for name, table in tables.items() if table.meta.get("is_pointlike")]
+    if pointlike:
+        raise InputError(
+            f"{where}: the response {', '.join(pointlike)} is POINT-LIKE (HDUCLAS3), made for a directional cut: the recipe `cube` "
+            "needs FULL-ENCLOSURE responses"
+        )
+    if "edisp" not in selection and not energy_true.renamed("energy").is_close(energy):
+        raise InputError(
+            f"{where}: without `edisp` in `selection` true energies are taken as reconstructed: leave `energy_true` out"
+        )
+
+
+def _is_predicted(background: Map | None, exposure: Map, shape: tuple[int, ...]) -> np.ndarray:
+    """True where the background is above zero; without one, in pixels with exposure, or everywhere if there is none."""
+    if background is not None:
+        return background.data > 0
+    exposed = (exposure.data > 0).any(axis=0)
+    return np.broadcast_to(exposed | ~exposed.any(), shape).copy()
