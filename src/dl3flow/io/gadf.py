@@ -86,14 +86,14 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
 
         hdu, where = table("events")
         _check_class(hdu.header, "EVENTS", where)
-        header, reference = hdu.header, _time_reference(hdu.header, where)
+        header, reference = hdu.header, time_reference(hdu.header, where)
         if not text_key(header, "TIMESYS", "", where):
             warnings.append(f"{where}: TIMESYS is missing; TT is assumed")
         span = _observation_span(header, reference, entry, where)
-        events = _read_events(hdu, reference, where, warnings)
+        events = read_events(hdu, reference, where, warnings)
         gti_hdu, gti_where = table("gti")
         _check_class(gti_hdu.header, "GTI", gti_where)
-        gti = _read_gti(gti_hdu, reference, span, gti_where, warnings)
+        gti = read_gti(gti_hdu, reference, span, gti_where, warnings)
         meta = _meta(header, entry, span, where, warnings)
         alignment = _producer_alignment(header, where)
         kinds = [kind for kind in _RESPONSES if kind in entry.hdus]
@@ -145,7 +145,14 @@ def _producer_alignment(header: fits.Header, where: str) -> str | None:
     return "REVERSE_LON_RADEC" if known == ("SASH FITS::EventListWriter", "0.2") else None
 
 
-def _time_reference(header: fits.Header, where: str) -> Time:
+def time_reference(header: fits.Header, where: str) -> Time:
+    """Zero of the times of a table.
+
+    Raises
+    ------
+    InputError
+        If MJDREFI, TIMESYS or TIMEUNIT are missing or wrong.
+    """
     whole, fraction = reference_mjd(header, where)
     scale = (text_key(header, "TIMESYS", "tt", where) or "tt").lower()
     if scale not in _TIME_SCALES:
@@ -233,7 +240,14 @@ def _parse_unit(text: str, expected: u.UnitBase, where: str) -> u.UnitBase:
     return unit
 
 
-def _read_events(hdu: fits.BinTableHDU, reference: Time, where: str, warnings: list[str]) -> EventList:
+def read_events(hdu: fits.BinTableHDU, reference: Time, where: str, warnings: list[str]) -> EventList:
+    """Events of a table, in any unit of energy; sentences are appended to ``warnings``.
+
+    Raises
+    ------
+    InputError
+        Naming the column and the first row that cannot be believed.
+    """
     event_id = number_column(hdu, "EVENT_ID", where)
     time = _per_row(hdu, "TIME", u.s, where, default="s")
     ra, dec = (_per_row(hdu, name, u.deg, where) for name in ("RA", "DEC"))
@@ -321,10 +335,17 @@ def _refuse(wrong: np.ndarray, values: np.ndarray, column: str, unit: str, deman
         )
 
 
-def _read_gti(
+def read_gti(
     hdu: fits.BinTableHDU, reference: Time, span: tuple[float, float], where: str, warnings: list[str]
 ) -> Gti:
-    own = _time_reference(hdu.header, where)
+    """Good time intervals of a table, disjoint; ``span`` is TSTART and TSTOP of the events, s.
+
+    Raises
+    ------
+    InputError
+        If they are empty, far beyond the span, or count from another reference than the events.
+    """
+    own = time_reference(hdu.header, where)
     if own.scale != reference.scale or abs((own - reference).to_value(u.s)) > 1e-3:
         raise InputError(
             f"{where}: the time reference (MJD {own.mjd:.6f}, {own.scale}) is not that of the events "
