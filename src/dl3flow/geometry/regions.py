@@ -1,6 +1,7 @@
 """Regions on the sky as pixel masks."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 
 import astropy.units as u
 import numpy as np
@@ -10,6 +11,8 @@ from regions import LineSkyRegion, PixCoord, PointSkyRegion, Regions, SkyRegion,
 from dl3flow.errors import InputError
 from dl3flow.geometry.sky import SkyGeometry
 
+# pixels nearer than this to a source show its tail, not the background
+AWAY = 0.3 * u.deg
 _WITHOUT_AREA = (PointSkyRegion, LineSkyRegion, TextSkyRegion)
 _PLANE = ("TAN", "SIN", "STG", "ZEA")
 _HORIZON = 75 * u.deg
@@ -83,6 +86,35 @@ def exclusion_mask(
         return ~region_mask(geom, regions)
     drawn = whole.coarser(binsz)
     return sample_mask(drawn, ~region_mask(drawn, regions), geom)
+
+
+def away_mask(
+    geom: SkyGeometry,
+    exclusion: Regions | None,
+    positions: Mapping[str, Sequence[float]],
+    radius: u.Quantity = AWAY,
+) -> np.ndarray:
+    """True for the pixels that show the background alone: outside the exclusion, or where there is none, far from sources.
+
+    Parameters
+    ----------
+    geom : SkyGeometry
+    exclusion : Regions or None
+    positions : mapping of name to (lon, lat)
+        Sources, ICRS, deg; they count only without an exclusion.
+    radius : Quantity
+        What is far.
+
+    Returns
+    -------
+    away : bool array, shape (n_lat, n_lon)
+    """
+    if exclusion is not None:
+        return ~region_mask(geom, exclusion)
+    away = np.ones(geom.shape, dtype=bool)
+    for lon, lat in positions.values():
+        away &= geom.separation(SkyCoord(lon, lat, unit="deg")) >= radius.to_value(u.rad)
+    return away
 
 
 def sample_mask(source: SkyGeometry, mask: np.ndarray, geom: SkyGeometry) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Maps of counts, background or prediction, excess and significance, with the distribution of significance."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
-from astropy.coordinates import SkyCoord
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dl3flow.data.products import FitResult, SkyMap
+from dl3flow.geometry.regions import AWAY, away_mask, parse_regions
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.plots import sky, style
 from dl3flow.plots.registry import PLOTS
@@ -14,8 +16,6 @@ _CONTOUR_SIGMA = 5.0
 _BIN_SIGMA = 0.25
 # a scale to the peak of a bright source would leave nothing to see around it
 _MOST_SIGMA = 10.0
-# pixels nearer than this to a source show its tail, not the background
-_AWAY_DEG = 0.3
 
 
 @PLOTS.register()
@@ -31,7 +31,7 @@ def residual_map(product: SkyMap, result: FitResult | None) -> Figure:
 
 
 def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_what: str) -> Figure:
-    geom = product.maps["counts"].geom
+    geom = product.maps["counts"].sky
     counts, mu, excess, sigma = (
         sky.image(product.maps[name]) for name in ("counts", expected, "excess", "sqrt_ts")
     )
@@ -70,7 +70,8 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
             )
             for n, (values, name, label, signed, top) in enumerate(panels)
         ]
-        _draw_histogram(figure.add_subplot(grid[2, :]), geom, sigma, positions, of_what)
+        exclusion = product.meta.get("exclusion")
+        _draw_histogram(figure.add_subplot(grid[2, :]), geom, sigma, positions, exclusion, of_what)
         notes = []
         if radius:
             notes.append(f"Circle: correlation radius {radius:g}°.")
@@ -98,40 +99,50 @@ def _sigma_scale(sigma: np.ndarray) -> float:
 
 
 def _draw_histogram(
-    axes: Axes, geom: SkyGeometry, sigma: np.ndarray, positions: dict[str, tuple[float, float]], of_what: str
+    axes: Axes,
+    geom: SkyGeometry,
+    sigma: np.ndarray,
+    positions: Mapping[str, Sequence[float]],
+    exclusion: str | None,
+    of_what: str,
 ) -> None:
+    """Significance of the background's pixels, with the Gaussian of its mean and width and the one it should be."""
     finite = np.isfinite(sigma)
     every = sigma[finite]
-    away = finite.copy()
-    for lon, lat in positions.values():
-        away &= ~(np.degrees(geom.separation(SkyCoord(lon, lat, unit="deg"))) < _AWAY_DEG)
     axes.set_xlabel(f"Significance {of_what}, √TS (σ)")
     axes.set_ylabel("Pixels")
     if not every.size:
         axes.text(0.5, 0.5, "no pixel has a significance", ha="center", va="center", transform=axes.transAxes)
         return
+    regions = None if exclusion is None else parse_regions(exclusion, "exclusion")
+    away = finite & away_mask(geom, regions, positions)
+    is_part = bool(positions or exclusion) and int(away.sum()) not in (0, every.size)
+    chosen = sigma[away] if is_part else every
+    where = "all pixels"
+    if is_part:
+        where = "outside the exclusion" if exclusion else f"more than {AWAY.to_value('deg'):g}° from sources"
     low, high = min(-5.0, float(every.min())), max(5.0, float(every.max()))
     # whole bins around zero, and no more of them than a page can show
-    width = _BIN_SIGMA * max(1.0, np.ceil((high - low) / (_BIN_SIGMA * 200)))
-    edges = np.arange(np.floor(low / width), np.ceil(high / width) + 1) * width
-    near = bool(positions) and int(away.sum()) not in (0, every.size)
-    chosen = sigma[away] if near else every
-    where = f"more than {_AWAY_DEG:g}° from sources" if near else "all pixels"
-    mean, spread = float(chosen.mean()), float(chosen.std())
-    if near:
+    bin_width = _BIN_SIGMA * max(1.0, np.ceil((high - low) / (_BIN_SIGMA * 200)))
+    edges = np.arange(np.floor(low / bin_width), np.ceil(high / bin_width) + 1) * bin_width
+    mean, width = float(chosen.mean()), float(chosen.std())
+    if is_part:
         axes.hist(every, edges, histtype="step", color=style.GREY, lw=1.2, label="all pixels")
     axes.hist(
         chosen,
         edges,
         color=style.BLUE,
         alpha=0.55,
-        label=f"{where}: mean {style.rounded(mean)}, width {spread:.2f}",
+        label=f"{where}: mean {style.rounded(mean)}, width {width:.2f}",
     )
     x = np.linspace(-5, 5, 201)
-    normal = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
-    axes.plot(x, chosen.size * width * normal, color=style.VERMILION, label="standard normal")
+    scale = chosen.size * bin_width / np.sqrt(2 * np.pi)
+    axes.plot(x, scale * np.exp(-(x**2) / 2), color=style.VERMILION, label="standard normal")
+    if width > 0:
+        gauss = scale / width * np.exp(-(((x - mean) / width) ** 2) / 2)
+        axes.plot(x, gauss, color=style.BLUE, ls="--", label="normal of their mean and width")
     axes.set_yscale("log")
-    top = max(float(np.histogram(every, edges)[0].max()), chosen.size * width * 0.4)
+    top = max(float(np.histogram(every, edges)[0].max()), scale)
     axes.set_ylim(0.5, 2 * top)
-    axes.set_xlim(edges[0] - width, edges[-1] + width)
-    style.legend_above(axes)
+    axes.set_xlim(edges[0] - bin_width, edges[-1] + bin_width)
+    style.legend_above(axes, columns=2)

@@ -249,11 +249,24 @@ def summed_off(off: OffCounts, like: Map, summed: _Sum) -> OffCounts:
         summed(part.data) for part in (off.counts, off.acceptance, off.acceptance_off)
     )
     expected = summed(off.alpha * off.counts.data)
+    acceptance_off = merged_acceptance_off(counts, acceptance, acceptance_off, expected)
+    return OffCounts(*(like.with_data(values) for values in (counts, acceptance, acceptance_off)))
+
+
+def merged_acceptance_off(
+    counts: np.ndarray, acceptance: np.ndarray, acceptance_off: np.ndarray, expected: np.ndarray
+) -> np.ndarray:
+    """Acceptance of merged off regions for which alpha n_off is the sum of the parts'; their sum without off counts.
+
+    Parameters
+    ----------
+    counts, acceptance, acceptance_off, expected : array
+        Sums over the parts of the off counts, the two acceptances, and alpha n_off.
+    """
     measured = expected > 0
-    acceptance_off = np.where(
-        measured, acceptance * counts / np.where(measured, expected, 1.0), acceptance_off
+    return np.asarray(
+        np.where(measured, acceptance * counts / np.where(measured, expected, 1.0), acceptance_off)
     )
-    return OffCounts(*(like.with_data(np.asarray(v)) for v in (counts, acceptance, acceptance_off)))
 
 
 def _summed_background(dataset: Dataset, like: Map, summed: _Sum) -> ExpectedCounts | OffCounts | None:
