@@ -1,6 +1,25 @@
 """Background methods: one line here makes a method known."""
 
-from dl3flow.background import adaptive_ring, fov, phase, reflected, ring, wobble
+from dl3flow.background import (
+    acceptance,
+    adaptive_ring,
+    fov,
+    off_runs,
+    phase,
+    reflected,
+    ring,
+    wobble,
+)
 from dl3flow.background.registry import BACKGROUNDS
 
-__all__ = ["BACKGROUNDS", "adaptive_ring", "fov", "phase", "reflected", "ring", "wobble"]
+__all__ = [
+    "BACKGROUNDS",
+    "acceptance",
+    "adaptive_ring",
+    "fov",
+    "off_runs",
+    "phase",
+    "reflected",
+    "ring",
+    "wobble",
+]

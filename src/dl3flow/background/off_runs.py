@@ -1,0 +1,290 @@
+"""Background method ``off_runs``: the counts of other runs, at the same places in the field of view."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from regions import Regions
+
+from dl3flow.background.camera import (
+    SkyRegions,
+    control_field,
+    good_events,
+    outside,
+    restrict,
+    sky_mask,
+    transported,
+)
+from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
+from dl3flow.data.dataset import Dataset, OffCounts
+from dl3flow.data.observation import Observation
+from dl3flow.errors import InputError
+from dl3flow.geometry.axis import Axis, PositiveAngle
+from dl3flow.geometry.region import BINSZ, Geometry, RegionGeometry
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.irf.rad_max import cut_radius
+from dl3flow.kernels.acceptance import energy_groups
+
+_WIDEST = 20 * u.deg
+
+
+@BACKGROUNDS.register(off=True)
+def off_runs(
+    observation: Observation,
+    dataset: Dataset,
+    inputs: BackgroundInputs,
+    *,
+    norm: Literal["ontime", "counts"] = "ontime",
+    norm_by: Literal["run", "energy"] = "run",
+    norm_min_counts: int = 100,
+    norm_radius: PositiveAngle = 2 * u.deg,
+    off_exclusion: SkyRegions | None = None,
+) -> Dataset:
+    """Counts of further runs at the field-of-view coordinates (RADEC alignment) of each bin; classic on/off observing.
+
+    Each off run's events keep their place in the camera and are binned as if its pointing had been that of the on run:
+    on pixels, in a region, or within the RAD_MAX of a point. A bin's acceptance_off is the sum of the off runs' ontimes
+    over that of the on run, of those off runs alone that can serve the bin: its energies lie whole between the run's
+    LO_THRES and HI_THRES, and the sky that the run saw there is outside ``off_exclusion``. Berge et al. (2007), section
+    2.5 ("On/Off").
+
+    Parameters
+    ----------
+    observation : Observation
+    dataset : Dataset
+    inputs : BackgroundInputs
+        ``off``: the further runs.
+    norm : 'ontime' or 'counts'
+        Off exposure from the times alone, or scaled so that the off counts outside the exclusion (of a spectrum: in the
+        field within ``norm_radius`` of the pointing, without exclusion and target) meet those of the on run.
+    norm_by : 'run' or 'energy'
+        One factor, or one for each group of neighbouring energy bins with ``norm_min_counts`` counts on and off.
+    off_exclusion : Regions, optional
+        Sky with known sources in the fields of the off runs.
+
+    Returns
+    -------
+    dataset : Dataset
+        With `OffCounts`; bins without any off run are not safe.
+
+    Raises
+    ------
+    InputError
+        If there is no off run, one is the on run or of another instrument, none can serve a safe bin, or there are no
+        counts for a norm.
+    """
+    where = f"observation {observation.obs_id}: the background `off_runs`"
+    _check(observation, inputs, norm, where)
+    energy = dataset.energy
+    counts, exposure = _summed(observation, dataset.geom, energy, inputs.off, off_exclusion)
+    # on a map the response's own field ends where there is nothing to measure
+    is_region = isinstance(dataset.geom, RegionGeometry)
+    known = restrict(dataset, exposure > 0, "no off run", is_replaced=is_region)
+    if not known.mask_safe.any():
+        raise InputError(
+            f"{where}: none of the {len(inputs.off)} off runs serves a safe bin (by their thresholds and `off_exclusion`): choose "
+            "off runs of similar zenith"
+        )
+    norms, error = np.ones(energy.n_bins), 0.0
+    if norm == "counts":
+        control = _control(observation, known, inputs, norm_radius, off_exclusion, (counts, exposure))
+        norms, error = _norms(*control, norm_min_counts if norm_by == "energy" else None, where)
+    map_of = dataset.counts.with_data
+    facts = {
+        "method": "off_runs",
+        "off_obs_ids": [run.obs_id for run in inputs.off],
+        "norm": float(norms.mean()),
+        "norm_err": error,
+        "norms": norms.tolist(),
+    }
+    warnings = [*dataset.meta.get("warnings", []), *_unserved(dataset, inputs.off)]
+    off = OffCounts(map_of(counts), map_of(np.ones(counts.shape)), map_of(exposure / norms[:, None, None]))
+    return replace(known, background=off, meta={**dataset.meta, "background": facts, "warnings": warnings})
+
+
+def _check(observation: Observation, inputs: BackgroundInputs, norm: str, where: str) -> None:
+    if not inputs.off:
+        raise InputError(f"{where} is given no off run: name the runs that it may take")
+    if inputs.signal is not None and norm == "ontime":
+        raise InputError(
+            f"{where} counts events and cannot `subtract` sources from them: give `norm: counts`, whose factor needs them, or "
+            "leave `subtract` out"
+        )
+    own = [observation.meta.get(key) for key in ("telescope", "instrument")]
+    for run in inputs.off:
+        if run.obs_id == observation.obs_id:
+            raise InputError(f"{where} is given the observation itself as off run: leave it out")
+        other = [run.meta.get(key) for key in ("telescope", "instrument")]
+        if other != own:
+            raise InputError(
+                f"{where} is given the off run {run.obs_id} of another instrument ({' '.join(map(str, other))}, not "
+                f"{' '.join(map(str, own))}): leave it out"
+            )
+
+
+def _safe_bins(run: Observation, energy: Axis) -> np.ndarray:
+    return energy.contains_bin(run.aeff.meta.get("lo_thres"), run.aeff.meta.get("hi_thres"))
+
+
+def _summed(
+    observation: Observation,
+    geom: Geometry,
+    energy: Axis,
+    off: Sequence[Observation],
+    exclusion: Regions | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and exposure of all off runs, each in its safe energies; shape (n_energy, n_lat, n_lon) each."""
+    shape = (energy.n_bins, *geom.shape)
+    counts, exposure = np.zeros(shape), np.zeros(shape)
+    for run in off:
+        part = _measure(observation, run, geom, energy, _safe_bins(run, energy), exclusion)
+        counts += part[0]
+        exposure += part[1]
+    return counts, exposure
+
+
+def _measure(
+    observation: Observation,
+    run: Observation,
+    geom: Geometry,
+    energy: Axis,
+    bins: np.ndarray,
+    exclusion: Regions | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of one run, in the energies ``bins``, on the on run's sky, and its ontime over that of the on run.
+
+    Returns
+    -------
+    counts, exposure : array, shape (n_energy, n_lat, n_lon)
+    """
+    pixels = _pixels(observation, geom, energy)
+    lon, lat = pixels.lonlat
+    known = np.isfinite(lon) & np.isfinite(lat)
+    centers = SkyCoord(
+        np.where(known, lon, 0.0) * u.rad, np.where(known, lat, 0.0) * u.rad, frame=pixels.frame
+    )
+    seen = transported(centers, observation, run)
+    there, energies = good_events(run)
+    here = transported(there, run, observation)
+    if exclusion is None:
+        share, free = known, np.ones(len(energies), dtype=bool)
+    else:
+        reach = np.append(seen.separation(run.pointing)[known], there.separation(run.pointing)).max()
+        may_use = sky_mask(run, outside(exclusion), min(reach, _WIDEST))
+        share, free = known & may_use(seen), may_use(there)
+    k = energy.index(energies)
+    inside = (k >= 0) & bins[k] & _is_cut(observation, geom, here, energies)
+    if isinstance(geom, RegionGeometry):
+        inside &= free
+        j, i = np.zeros(k.shape, dtype=int), np.zeros(k.shape, dtype=int)
+        usable = _region_share(observation, geom, energy, pixels, share)
+    else:
+        # a pixel is used or not as a whole, by its centre
+        j, i, on_map = geom.index(here)
+        inside &= on_map
+        inside[inside] = share[j[inside], i[inside]]
+        usable = share[None].astype(float)
+    shape = (energy.n_bins, *geom.shape)
+    flat = np.ravel_multi_index((k[inside], j[inside], i[inside]), shape)
+    counts = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(float)
+    ratio = float((run.ontime / observation.ontime).to_value(""))
+    return counts, ratio * bins[:, None, None] * np.broadcast_to(usable, shape)
+
+
+def _pixels(observation: Observation, geom: Geometry, energy: Axis) -> SkyGeometry:
+    """Pixels on which a geometry's share of usable sky is counted."""
+    if isinstance(geom, SkyGeometry):
+        return geom
+    if not geom.is_point:
+        return geom.grid
+    # of a directional cut: the largest circle
+    radius = _cut(observation, geom, energy.centers).max()
+    return SkyGeometry.create(geom.center, 2 * radius + 4 * BINSZ, BINSZ, "TAN")
+
+
+def _region_share(
+    observation: Observation, geom: RegionGeometry, energy: Axis, pixels: SkyGeometry, usable: np.ndarray
+) -> np.ndarray:
+    """Part of a region's solid angle that is usable, per energy bin; shape (n_energy or 1, 1, 1)."""
+    if not geom.is_point:
+        return np.full((1, 1, 1), (usable & geom.grid_mask).sum() / geom.grid_mask.sum())
+    radius = _cut(observation, geom, energy.centers).to_value(u.rad)
+    within = pixels.separation(geom.center) <= radius[:, None, None]
+    part, whole = ((mask & within).sum(axis=(1, 2)) for mask in (usable, np.True_))
+    return np.asarray(part / whole)[:, None, None]
+
+
+def _cut(observation: Observation, geom: RegionGeometry, energies: u.Quantity) -> u.Quantity:
+    """Radius of the directional cut of a point."""
+    if observation.rad_max is None:
+        raise InputError(
+            f"observation {observation.obs_id}: the region '{geom.text}' is a point, which takes events within RAD_MAX, and the "
+            "observation has none: write a circle"
+        )
+    return cut_radius(observation.rad_max, energies, geom.separation(observation.pointing)[0, 0] * u.rad)
+
+
+def _is_cut(observation: Observation, geom: Geometry, here: SkyCoord, energies: u.Quantity) -> np.ndarray:
+    """True for events in the region; everywhere for a map."""
+    if isinstance(geom, SkyGeometry) or not len(energies):
+        return np.ones(len(energies), dtype=bool)
+    if geom.is_point:
+        return np.asarray(here.separation(geom.center.icrs) <= _cut(observation, geom, energies))
+    return geom.contains(here)
+
+
+def _control(
+    observation: Observation,
+    dataset: Dataset,
+    inputs: BackgroundInputs,
+    radius: u.Quantity,
+    exclusion: Regions | None,
+    measured: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """On counts, off counts and their sum times alpha in the control field; shape (n_energy,) each."""
+    on, (off, exposure) = dataset.counts.data, measured
+    if isinstance(dataset.geom, RegionGeometry):
+        geom, usable = control_field(observation, dataset, inputs.usable, radius)
+        mask = np.asarray(dataset.mask.any(axis=(1, 2)))[:, None, None] & usable
+        whole = np.ones(dataset.energy.n_bins, dtype=bool)
+        on, _ = _measure(observation, observation, geom, dataset.energy, whole, None)
+        off, exposure = _summed(observation, geom, dataset.energy, inputs.off, exclusion)
+    else:
+        mask = dataset.mask & inputs.usable(dataset.geom)
+        on = on if inputs.signal is None else on - inputs.signal
+    mask = np.asarray(mask & (exposure > 0))
+    alpha = np.divide(1.0, exposure, out=np.zeros(exposure.shape), where=mask)
+    return tuple(np.where(mask, values, 0.0).sum(axis=(1, 2)) for values in (on, off, alpha * off))
+
+
+def _norms(
+    on: np.ndarray, off: np.ndarray, expected: np.ndarray, min_counts: int | None, where: str
+) -> tuple[np.ndarray, float]:
+    """On over expected counts for each energy bin, joined to groups of enough counts, and the error of the whole."""
+    if on.sum() <= 0 or expected.sum() <= 0:
+        raise InputError(
+            f"{where} finds {on.sum():.0f} counts of the run and {off.sum():.0f} of the off runs outside the exclusion: no norm; "
+            "make the exclusion smaller, or take `norm: ontime`"
+        )
+    groups = np.zeros(len(on), dtype=int)
+    if min_counts is not None:
+        groups = energy_groups(np.minimum(on, off), max(min_counts, 1))
+    ratio = np.bincount(groups, on) / np.bincount(groups, expected)
+    error = on.sum() / expected.sum() * np.sqrt(1 / on.sum() + 1 / off.sum())
+    return ratio[groups], float(error)
+
+
+def _unserved(dataset: Dataset, off: Sequence[Observation]) -> list[str]:
+    """A sentence for off runs whose thresholds leave out energies that are safe in the dataset."""
+    safe = dataset.mask_safe.any(axis=(1, 2))
+    lost = {run.obs_id: int((safe & ~_safe_bins(run, dataset.energy)).sum()) for run in off}
+    cut = {obs_id: n for obs_id, n in lost.items() if n}
+    if not cut:
+        return []
+    told = ", ".join(f"{obs_id} ({n})" for obs_id, n in cut.items())
+    return [
+        f"off runs are left out of safe energy bins that reach beyond their own LO_THRES or HI_THRES (number of bins): {told}"
+    ]
