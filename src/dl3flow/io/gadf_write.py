@@ -153,6 +153,15 @@ def _gti(observation: Observation) -> _Table:
 
 
 def _irf(name: str, irf: IrfTable, observation: Observation) -> _Table:
+    name, columns, header = response_table(name, irf, _origin_keys(observation))
+    if irf.kind == "aeff_2d" and (radius := observation.rad_max) is not None and radius.quantity.size == 1:
+        # the keyword that other programs know where one radius holds for all energies
+        header["RAD_MAX"] = float(radius.quantity.to_value(u.deg).item())
+    return name, columns, header
+
+
+def response_table(name: str, irf: IrfTable, origin: Mapping[str, Any]) -> _Table:
+    """Name, columns and header of a response; ``origin`` are header keywords that say whose it is."""
     layout = LAYOUTS[irf.kind]
     columns = []
     for axis, source in zip(irf.axes, layout.axes, strict=True):
@@ -167,16 +176,13 @@ def _irf(name: str, irf: IrfTable, observation: Observation) -> _Table:
         "HDUCLAS2": layout.hduclas2,
         "HDUCLAS3": "POINT-LIKE" if irf.meta.get("is_pointlike") else "FULL-ENCLOSURE",
         "HDUCLAS4": irf.kind.upper(),
-        **_origin_keys(observation),
+        **origin,
     }
     if "fov_alignment" in irf.meta:
         header["FOVALIGN"] = irf.meta["fov_alignment"]
     for key in ("lo_thres", "hi_thres"):
         if irf.meta.get(key) is not None:
             header[key.upper()] = float(irf.meta[key].to_value(u.TeV))
-    if irf.kind == "aeff_2d" and (radius := observation.rad_max) is not None and radius.quantity.size == 1:
-        # the keyword that other programs know where one radius holds for all energies
-        header["RAD_MAX"] = float(radius.quantity.to_value(u.deg).item())
     return name, columns, header
 
 
