@@ -16,19 +16,15 @@ from dl3flow.data.maps import Map
 from dl3flow.data.products import SkyMap
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
-from dl3flow.io.skymaps import (
-    read_map_dataset,
-    read_provenance,
-    read_sky_map,
-    write_map_dataset,
-    write_sky_map,
-)
+from dl3flow.io.fits_datasets import read_fits_dataset, write_fits_dataset
+from dl3flow.io.fits_products import read_provenance
+from dl3flow.io.skymaps import read_sky_map, write_sky_map
 
 
 @pytest.fixture
 def path(tmp_path, make_dataset, provenance):
     path = tmp_path / "stacked.fits"
-    write_map_dataset(path, make_dataset(), provenance)
+    write_fits_dataset(path, make_dataset(), provenance)
     return path
 
 
@@ -38,8 +34,8 @@ def path(tmp_path, make_dataset, provenance):
 )
 def test_round_trip_is_exact(tmp_path, make_dataset, provenance, assert_equal, options):
     dataset = make_dataset(**options)
-    write_map_dataset(tmp_path / "a.fits", dataset, provenance)
-    assert_equal(read_map_dataset(tmp_path / "a.fits"), dataset)
+    write_fits_dataset(tmp_path / "a.fits", dataset, provenance)
+    assert_equal(read_fits_dataset(tmp_path / "a.fits"), dataset)
     assert read_provenance(tmp_path / "a.fits") == provenance.to_mapping()
 
 
@@ -81,7 +77,7 @@ def test_layout(path):
 def test_equal_datasets_give_equal_bytes_and_right_checksums(path, make_dataset, provenance):
     time.sleep(1.1)
     again = path.with_name("again.fits")
-    write_map_dataset(again, make_dataset(), provenance)
+    write_fits_dataset(again, make_dataset(), provenance)
     assert again.read_bytes() == path.read_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -93,21 +89,21 @@ def test_time_scale_and_stack_of_several_observations(tmp_path, make_dataset, pr
     dataset = make_dataset()
     gti = Gti(dataset.gti.start, dataset.gti.stop, Time(51544.0, format="mjd", scale="utc"))
     dataset = replace(dataset, gti=gti, meta={"obs_ids": [1, 2], "telescope": "HESS", "livetime": None})
-    write_map_dataset(tmp_path / "a.fits", dataset, provenance)
-    assert_equal(read_map_dataset(tmp_path / "a.fits"), dataset)
+    write_fits_dataset(tmp_path / "a.fits", dataset, provenance)
+    assert_equal(read_fits_dataset(tmp_path / "a.fits"), dataset)
     with fits.open(tmp_path / "a.fits") as hdus:
         assert hdus["META_TABLE"].data["OBS_ID"].tolist() == [[1, 2]]
         assert hdus["GTI"].header["TIMESYS"] == "UTC"
 
 
 def test_name_given_or_from_the_file(path):
-    assert read_map_dataset(path).name == "run-1"
-    assert read_map_dataset(path, name="fermi").name == "fermi"
+    assert read_fits_dataset(path).name == "run-1"
+    assert read_fits_dataset(path, name="fermi").name == "fermi"
 
 
 def test_facts_of_a_file_made_elsewhere(path):
     _edit(_as_of_others)(path)
-    found = read_map_dataset(path)
+    found = read_fits_dataset(path)
     assert found.meta == {
         "obs_ids": [23523],
         "telescope": "HESS",
@@ -120,14 +116,14 @@ def test_missing_masks_and_responses(path):
     _edit(lambda hdus: [hdus.pop(n) for n in ("MASK_SAFE", "MASK_FIT", "PSF", "EDISP", "GTI", "META_TABLE")])(
         path
     )
-    found = read_map_dataset(path)
+    found = read_fits_dataset(path)
     assert found.mask_safe.all()
     assert (found.mask_fit, found.psf, found.edisp) == (None, None, None)
     assert len(found.gti.start) == 0
 
 
 def test_public_fermi_dataset(public_data):
-    found = read_map_dataset(public_data / "fermi-3fhl-crab" / "Fermi-LAT-3FHL_data_Fermi-LAT.fits", "fermi")
+    found = read_fits_dataset(public_data / "fermi-3fhl-crab" / "Fermi-LAT-3FHL_data_Fermi-LAT.fits", "fermi")
     assert found.counts.data.sum() == 3004
     assert found.geom.frame == "galactic"
     assert found.psf.psf.data.shape == (17, 300, 1, 2)
@@ -304,7 +300,7 @@ def test_bad_file_is_refused_in_one_sentence(path, case):
     spoil, words = BAD[case]
     spoil(path)
     with pytest.raises(InputError, match=words) as caught:
-        read_map_dataset(path)
+        read_fits_dataset(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
@@ -316,4 +312,4 @@ def test_livetime_of_others_must_be_a_time(path):
 
     _edit(spoil)(path)
     with pytest.raises(InputError, match="`livetime` such as"):
-        read_map_dataset(path)
+        read_fits_dataset(path)

@@ -28,11 +28,12 @@ from gammapy.modeling.models import (
 
 from dl3flow.data.products import SkyMap
 from dl3flow.geometry.axis import Axis
+from dl3flow.io.fits_datasets import read_fits_dataset, write_fits_dataset
 from dl3flow.io.hdf5 import read_dataset, write_dataset
 from dl3flow.io.models_yaml import read_covariance, read_models, write_models
 from dl3flow.io.products import read_flux_points, read_light_curve, write_table
 from dl3flow.io.provenance import Provenance
-from dl3flow.io.skymaps import read_map_dataset, read_sky_map, write_map_dataset, write_sky_map
+from dl3flow.io.skymaps import read_sky_map, write_sky_map
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
 PROVENANCE = Provenance("step", "c0de", "{}", {}, {})
@@ -94,7 +95,7 @@ def assert_same_datasets(one, other):
 
 
 def test_map_dataset_through_our_reader_and_writer(theirs, tmp_path):
-    write_map_dataset(tmp_path / "ours.fits", read_map_dataset(theirs), PROVENANCE)
+    write_fits_dataset(tmp_path / "ours.fits", read_fits_dataset(theirs), PROVENANCE)
     one, other = MapDataset.read(theirs), MapDataset.read(tmp_path / "ours.fits")
     assert_same_datasets(one, other)
     np.testing.assert_array_equal(one.mask_fit.data, other.mask_fit.data)
@@ -105,7 +106,7 @@ def test_map_dataset_through_our_reader_and_writer(theirs, tmp_path):
 
 
 def test_our_reading_of_their_maps(theirs):
-    one, dataset = MapDataset.read(theirs), read_map_dataset(theirs)
+    one, dataset = MapDataset.read(theirs), read_fits_dataset(theirs)
     np.testing.assert_array_equal(dataset.counts.data, one.counts.data)
     np.testing.assert_array_equal(dataset.mask_safe, one.mask_safe.data)
     assert dataset.edisp.edisp.data.shape == one.edisp.edisp_map.data.shape
@@ -120,21 +121,21 @@ def test_our_reading_of_their_maps(theirs):
 
 
 def test_hdf5_loses_nothing_on_the_way(theirs, tmp_path):
-    write_dataset(tmp_path / "a.h5", read_map_dataset(theirs), PROVENANCE)
-    write_map_dataset(tmp_path / "ours.fits", read_dataset(tmp_path / "a.h5"), PROVENANCE)
+    write_dataset(tmp_path / "a.h5", read_fits_dataset(theirs), PROVENANCE)
+    write_fits_dataset(tmp_path / "ours.fits", read_dataset(tmp_path / "a.h5"), PROVENANCE)
     assert_same_datasets(MapDataset.read(theirs), MapDataset.read(tmp_path / "ours.fits"))
 
 
 def test_fermi_dataset(public_data, tmp_path):
     path = public_data / "fermi-3fhl-crab" / "Fermi-LAT-3FHL_data_Fermi-LAT.fits"
-    write_map_dataset(tmp_path / "ours.fits", read_map_dataset(path), PROVENANCE)
+    write_fits_dataset(tmp_path / "ours.fits", read_fits_dataset(path), PROVENANCE)
     # Radii and energies of its point spread are nodes, in rad and GeV.
     assert_same_datasets(MapDataset.read(path), MapDataset.read(tmp_path / "ours.fits"))
 
 
 @pytest.fixture
 def excess(theirs):
-    counts = read_map_dataset(theirs).counts
+    counts = read_fits_dataset(theirs).counts
     one = Axis("energy", u.Quantity([counts.axes[0].edges[0], counts.axes[0].edges[-1]]), "log")
     return type(counts)(counts.geom, (one,), counts.data.sum(axis=0, keepdims=True) - 0.25)
 

@@ -20,11 +20,11 @@ from dl3flow.estimators import TABLES
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.geometry.regions import exclusion_mask, parse_regions
+from dl3flow.io.fits_datasets import read_fits_dataset, write_fits_dataset
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models, write_models
 from dl3flow.io.provenance import collect_provenance
-from dl3flow.io.skymaps import read_map_dataset, write_map_dataset
 from dl3flow.reduce import RECIPES, SAFE_MASKS
 from dl3flow.reduce.safe_mask import apply_safe_masks
 from dl3flow.reduce.stack import stack
@@ -93,7 +93,7 @@ def stacked(hess_dl3: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def stacked_file(stacked: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("peer") / "stacked.fits"
-    write_map_dataset(path, stacked, PROVENANCE)
+    write_fits_dataset(path, stacked, PROVENANCE)
     return path
 
 
@@ -128,7 +128,7 @@ def test_gammapy_computes_our_statistic_from_our_files(
     path = tmp_path / "models.yaml"
     free = tuple(n for n, p in models.parameters().items() if not p.frozen)
     write_models(path, models, free, np.zeros((len(free), len(free))), PROVENANCE)
-    likelihood = build_likelihood([read_map_dataset(stacked_file, "cube")], models)
+    likelihood = build_likelihood([read_fits_dataset(stacked_file, "cube")], models)
     assert peer_stat(stacked_file, path) == pytest.approx(likelihood.stat(likelihood.start), abs=1e-2)
 
 
@@ -136,11 +136,11 @@ def test_gammapy_computes_our_statistic_from_our_files(
 def test_we_compute_its_statistic_from_its_file(stacked_file: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.fits"
     gammapy_datasets.MapDataset.read(stacked_file, name="cube").write(theirs)
-    models = add_backgrounds([read_map_dataset(theirs, "cube")], models_of("point"), ["norm"])
+    models = add_backgrounds([read_fits_dataset(theirs, "cube")], models_of("point"), ["norm"])
     path = tmp_path / "models.yaml"
     free = tuple(n for n, p in models.parameters().items() if not p.frozen)
     write_models(path, models, free, np.zeros((len(free), len(free))), PROVENANCE)
-    likelihood = build_likelihood([read_map_dataset(theirs, "cube")], models)
+    likelihood = build_likelihood([read_fits_dataset(theirs, "cube")], models)
     assert likelihood.stat(likelihood.start) == pytest.approx(peer_stat(theirs, path), abs=1e-2)
 
 

@@ -6,8 +6,8 @@ from warnings import warn
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.errors import InputError
+from dl3flow.io.fits_datasets import read_fits_dataset
 from dl3flow.io.hdf5 import read_dataset, read_failure
-from dl3flow.io.skymaps import read_map_dataset
 
 
 def read_failures(paths: Sequence[Path], on_error: str) -> dict[Path, str]:
@@ -38,6 +38,6 @@ def read_reduced(paths: Sequence[Path], on_error: str) -> Iterator[Dataset]:
 
 def read_fit_datasets(paths: Sequence[Path], on_error: str = "skip") -> list[Dataset]:
     """Stacks and reduced observations, without those that could not be reduced."""
-    stacks = [read_map_dataset(path, path.parent.name) for path in paths if path.suffix == ".fits"]
+    stacks = [read_fits_dataset(path, path.parent.name) for path in paths if path.suffix == ".fits"]
     runs = read_reduced([path for path in paths if path.suffix != ".fits"], on_error)
     return [*stacks, *runs]

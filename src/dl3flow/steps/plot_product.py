@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dl3flow.io.files import write_product
+from dl3flow.io.fits_datasets import read_fits_dataset
 from dl3flow.io.products import read_fit, read_table
 from dl3flow.io.provenance import Provenance
-from dl3flow.io.skymaps import read_map_dataset, read_sky_map
+from dl3flow.io.skymaps import read_sky_map
 from dl3flow.plots import PLOTS
 from dl3flow.plots.sky import with_sources
 from dl3flow.plots.style import name_analysis, save
@@ -24,7 +25,7 @@ def run(
 ) -> None:
     """Draw one product."""
     path = inputs["product"][0]
-    read = read_map_dataset if options["plot"] == "dataset" else READERS[path.suffix]
+    read = read_fits_dataset if options["plot"] == "dataset" else READERS[path.suffix]
     product = with_sources(read(path), options["sources"])
     result = next((read_fit(path) for path in inputs["fit"]), None)
     figure = PLOTS.find(options["plot"], "plot")(product, result)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dl3flow.io.datasets import read_reduced
+from dl3flow.io.fits_datasets import write_fits_dataset
 from dl3flow.io.provenance import Provenance
-from dl3flow.io.skymaps import write_map_dataset
 from dl3flow.reduce import RECIPES
 from dl3flow.reduce.stack import stack
 
@@ -24,4 +24,4 @@ def run(
     geometries = recipe.companions["geometry"](**bound)
     datasets = read_reduced(inputs["datasets"], options.get("on_error", "stop"))
     stacked = stack(datasets, options["name"], *geometries)
-    write_map_dataset(outputs["dataset"], stacked, provenance)
+    write_fits_dataset(outputs["dataset"], stacked, provenance)
