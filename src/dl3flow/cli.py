@@ -16,6 +16,8 @@ STEPS = {
     "simulate_dl3": "write one simulated observation as GADF DL3",
     "index_dl3": "write the observation and HDU index of simulated data",
     "reduce_observation": "bin one observation, with its responses, safe mask and background",
+    "model_background": "build background models from further runs",
+    "export_ogip": "write reduced spectra as OGIP files",
     "select_observations": "list the observations, those left out with the reason",
     "stack_observations": "sum the reduced observations",
     "fit_datasets": "fit the models to the datasets",

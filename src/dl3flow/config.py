@@ -1,15 +1,15 @@
 """The configuration: read, checked and cut into the slice that each job reads, before any job starts."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import astropy.units as u
 import numpy as np
 
+from dl3flow.background.match import match_off_runs
 from dl3flow.background.section import parse_background
+from dl3flow.chain import FILTER, Chain, parse_chain
 from dl3flow.checks import as_choice, as_mapping, as_text, check_keys, check_name, find_entry
 from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest, registered
@@ -18,21 +18,17 @@ from dl3flow.estimators import MAPS, TABLES
 from dl3flow.fit.npred import frame_of, icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
-from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.io.files import read_text
-from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models
-from dl3flow.io.provenance import canonical_json
 from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Component, Models
 from dl3flow.models.spectral import SPECTRAL_MODELS
-from dl3flow.plan import Analysis, DataSource, Estimator, Fit, Job, Plan, Reduction
-from dl3flow.reduce import RECIPES, SAFE_MASKS
+from dl3flow.plan import Analysis, Estimator, Fit, Further, Job, Plan, Reduction
 from dl3flow.reduce.select import select_observations
 from dl3flow.registry import Plugin, convert
-from dl3flow.simulate.plan import observation_entries, parse_simulation
+from dl3flow.sources import Group, Sources, canonical, existing_file, missing_files, new_job
 
-DATA_VARIABLE = "DL3FLOW_DATA"
 MODES = ("joint", "stacked")
 ON_ERROR = ("stop", "skip")
 BACKGROUND_PARAMETERS = ("norm", "tilt")
@@ -66,7 +62,7 @@ def load_config(config: Mapping[str, Any], where: str = "configuration") -> Plan
     paths = convert(config["analyses"], list[str], f"{where}: analyses")
     if not paths:
         raise InputError(f"{where}: analyses: the list is empty: name at least one analysis file")
-    sources = _Sources(config.get("data", {}), results, f"{where}: data")
+    sources = Sources(config.get("data", {}), results, f"{where}: data")
     analyses: dict[str, Analysis] = {}
     for path in paths:
         analysis = load_analysis(Path(path), sources)
@@ -78,7 +74,7 @@ def load_config(config: Mapping[str, Any], where: str = "configuration") -> Plan
     return Plan(results, sources.loaded, analyses)
 
 
-def load_analysis(path: Path, sources: "_Sources") -> Analysis:
+def load_analysis(path: Path, sources: "Sources") -> Analysis:
     """Check one analysis file and cut it into jobs.
 
     Raises
@@ -99,70 +95,19 @@ def load_analysis(path: Path, sources: "_Sources") -> Analysis:
     return Analysis(
         name,
         on_error,
-        _job("select_observations", {"groups": reader.group_options()}),
-        _job("summarise", {"analysis": reader.told(), "truth": reader.truth()}, where=str(path)),
+        new_job("select_observations", {"groups": reader.group_options()}),
+        new_job("summarise", {"analysis": reader.told(), "truth": reader.truth()}, where=str(path)),
         {key: reduction for key, (reduction, _) in reader.reductions.items()},
         reader.fits,
         estimators,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Selected observations of one source."""
-
-    source: DataSource
-    selected: tuple[int, ...]
-    options: Mapping[str, Any]
-
-
-class _Sources:
-    """The data sources of a configuration; each is read when an analysis first asks for it."""
-
-    def __init__(self, entries: Any, results: str, where: str) -> None:
-        self._entries = as_mapping(entries, where)
-        self._results, self._where = results, where
-        self.loaded: dict[str, DataSource] = {}
-        for name, entry in self._entries.items():
-            check_name(name, where)
-            if not isinstance(entry, str):
-                check_keys(entry, ("path", "simulate"), f"{where}.{name}")
-                if len(entry) != 1:
-                    raise InputError(f"{where}.{name}: give either `path` (a folder) or `simulate` (a file)")
-
-    def find(self, name: Any, where: str) -> DataSource:
-        if not isinstance(name, str) or name not in self._entries:
-            raise InputError(f"{where}: unknown data source '{name}': {choices(str(name), self._entries)}")
-        if name not in self.loaded:
-            entry = self._entries[name]
-            entry = {"path": entry} if isinstance(entry, str) else entry
-            place = f"{self._where}.{name}"
-            self.loaded[name] = (
-                self._simulated(name, entry) if "simulate" in entry else self._existing(name, entry, place)
-            )
-        return self.loaded[name]
-
-    def _existing(self, name: str, entry: Mapping[str, Any], where: str) -> DataSource:
-        root = _data_folder(as_text(entry["path"], f"{where}.path"), f"{where}.path")
-        found = sorted(read_index(root), key=lambda e: e.obs_id)
-        return DataSource(name, str(root), {e.obs_id: e for e in found})
-
-    def _simulated(self, name: str, entry: Mapping[str, Any]) -> DataSource:
-        path = Path(as_text(entry["simulate"], f"{self._where}.{name}.simulate"))
-        content = read_yaml(path)
-        simulation = parse_simulation(content, str(path))
-        entries = {e.obs_id: e for e in sorted(observation_entries(simulation), key=lambda e: e.obs_id)}
-        runs = {run["obs_id"]: {**content, "observations": [run]} for run in content["observations"]}
-        jobs = {obs_id: _job("simulate_dl3", runs[obs_id], where=str(path)) for obs_id in entries}
-        index = _job("index_dl3", {"entries": [e.to_json() for e in entries.values()]})
-        return DataSource(name, f"{self._results}/dl3/{name}", entries, jobs, index, content["sources"])
-
-
 class _Reader:
     """One analysis file while it is being checked."""
 
     def __init__(
-        self, name: str, path: str, content: Mapping[str, Any], sources: _Sources, on_error: str
+        self, name: str, path: str, content: Mapping[str, Any], sources: Sources, on_error: str
     ) -> None:
         self.name, self.path, self.content, self.sources, self.on_error = (
             name,
@@ -202,9 +147,9 @@ class _Reader:
                     )
                 seen[name] = section
 
-    def group(self, name: str, entry: Any) -> _Group:
+    def group(self, name: str, entry: Any) -> Group:
         where = f"{self.path}: observations.{name}"
-        check_keys(entry, ("data", "select"), where, required=("data",))
+        check_keys(entry, ("data", "select", "events"), where, required=("data",))
         source = self.sources.find(entry["data"], f"{where}.data")
         select = as_mapping(entry.get("select", {}), f"{where}.select")
         found = select_observations(list(source.entries.values()), select, f"{where}.select")
@@ -213,9 +158,7 @@ class _Reader:
             selection.entry.obs_id: selection.reason for selection in found if selection.reason is not None
         }
         problems = (
-            {}
-            if source.simulations
-            else {e.obs_id: why for e in chosen if (why := _missing_files(source, e))}
+            {} if source.simulations else {e.obs_id: why for e in chosen if (why := missing_files(source, e))}
         )
         if problems and self.on_error == "stop":
             raise InputError(
@@ -223,6 +166,8 @@ class _Reader:
                 + "; ".join(f"{obs_id}: {why}" for obs_id, why in problems.items())
                 + ": restore the files, leave the observations out in `select`, or set `on_error: skip`"
             )
+        events = dict(as_mapping(entry.get("events", {}), f"{where}.events"))
+        FILTER.bind(events, f"{where}.events")
         reasons = {obs_id: str(why) for obs_id, why in {**left_out, **problems}.items()}
         selected = tuple(sorted(e.obs_id for e in chosen if e.obs_id not in problems))
         if not selected:
@@ -237,7 +182,7 @@ class _Reader:
             "left_out": {str(i): str(left_out[i]) for i in sorted(left_out)},
             "failed": {str(i): problems[i] for i in sorted(problems)},
         }
-        return _Group(source, selected, options)
+        return Group(source, selected, options, events)
 
     def group_options(self) -> dict[str, Any]:
         """What the list of observations says of each group, and which reductions use it."""
@@ -247,41 +192,71 @@ class _Reader:
             for name, group in self.groups.items()
         }
 
-    def reduction(self, name: str, entry: Any) -> tuple[Reduction, dict[str, Any]]:
-        """The reduction and the bound options of its recipe."""
+    def reduction(self, name: str, entry: Any) -> tuple[Reduction, Chain]:
+        """The reduction, and the chain that its jobs run."""
         where = f"{self.path}: reductions.{name}"
-        check_keys(
-            entry,
-            ("observations", "recipe", "safe_mask", "background"),
-            where,
-            required=("observations", "recipe"),
-        )
+        keys = ("observations", "recipe", "safe_mask", "background", "ogip")
+        check_keys(entry, keys, where, required=("observations", "recipe"))
         group = find_entry(
             entry["observations"], self.groups, "group of observations", f"{where}.observations"
         )
-        recipe, bound = RECIPES.bind(entry["recipe"], f"{where}.recipe")
-        plugins: list[Plugin | str] = [recipe]
+        background, mask_file, used = self.background(entry.get("background"), f"{where}.background")
+        sections = {"recipe": entry["recipe"], "safe_mask": entry.get("safe_mask", []), "background": background}
+        chain = parse_chain(sections, f"{where}.")
         try:
-            geom, _ = recipe.companions["geometry"](**bound)
+            geom, _ = chain.geometries
         except InputError as error:
             raise InputError(f"{where}.recipe: {error}") from None
-        self.check_axes(bound, geom, f"{where}.recipe")
+        self.check_axes(chain.bound, geom, f"{where}.recipe")
         self.check_overlap(geom, group, f"{where}.recipe")
-        masks = entry.get("safe_mask", [])
-        if not isinstance(masks, list):
-            raise InputError(
-                f"{where}.safe_mask: expected a list such as `[{{name: aeff_default}}]`, found {masks!r}"
-            )
-        plugins += [SAFE_MASKS.bind(mask, f"{where}.safe_mask[{n}]")[0] for n, mask in enumerate(masks)]
-        background, mask_file, used = self.background(entry.get("background"), f"{where}.background")
-        common = {"recipe": entry["recipe"], "safe_mask": masks, "background": background}
-        code = digest("reduce_observation", *plugins, *used)
+        further = self.further(chain, group, sections, f"{where}.background.off")
+        code = digest("reduce_observation", *chain.plugins, *used)
         jobs = {}
         for obs_id in group.selected:
-            options = {**common, "name": f"{name}-{obs_id}", "entry": group.source.entries[obs_id].to_json()}
-            jobs[obs_id] = Job(_canonical(options, where), code)
-        stack = _job("stack_observations", {"name": name, "recipe": entry["recipe"]}, recipe, where=where)
-        return Reduction(name, group.source, jobs, mask_file, stack, self.plot("dataset", where)), bound
+            matched = () if further is None else further.matched.get(obs_id, ())
+            runs = [] if further is None else [self.groups[further.group].run(k) for k in matched]
+            options = {**sections, "name": f"{name}-{obs_id}", "run": group.run(obs_id), "off": runs}
+            jobs[obs_id] = Job(canonical(options, where), code)
+        stack = new_job("stack_observations", {"name": name, "recipe": entry["recipe"]}, chain.recipe, where=where)
+        ogip = self.ogip(name, entry.get("ogip", False), chain, f"{where}.ogip")
+        plot = self.plot("dataset", where)
+        return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip), chain
+
+    def further(
+        self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str
+    ) -> Further | None:
+        """Further runs that a background method asks for, matched to each run or all for its models."""
+        section = chain.background
+        if section is None or not section.off:
+            return None
+        name = section.off["observations"]
+        off = find_entry(name, self.groups, "group of observations", f"{where}.observations")
+        if section.build is not None:
+            runs = [off.run(obs_id) for obs_id in off.selected]
+            model = new_job("model_background", {**sections, "off": runs}, *chain.plugins, where=where)
+            return Further(name, off.source, off.selected, {}, model)
+        candidates = [off.source.entries[k] for k in off.selected]
+        matched = {}
+        for obs_id in group.selected:
+            try:
+                found = match_off_runs(group.source.entries[obs_id], candidates, **section.match)
+            except InputError as error:
+                if self.on_error == "stop":
+                    raise InputError(f"{where}: {error}") from None
+                found = []
+            matched[obs_id] = tuple(found)
+        return Further(name, off.source, off.selected, matched, None)
+
+    def ogip(self, name: str, wanted: Any, chain: Chain, where: str) -> Job | None:
+        """Job that writes the spectra of a reduction as OGIP files, where they are wanted."""
+        if not convert(wanted, bool, where):
+            return None
+        if not isinstance(chain.geometries[0], RegionGeometry) or not chain.measures_off:
+            raise InputError(
+                f"{where}: OGIP files hold spectra with measured off counts: take the recipe `spectrum` with a background such as "
+                "`reflected`, or leave `ogip` out"
+            )
+        return new_job("export_ogip", {"name": name}, where=where)
 
     def background(
         self, entry: Any, where: str
@@ -294,12 +269,12 @@ class _Reader:
         if "exclusion" in options:
             text = as_text(options["exclusion"], f"{where}.exclusion")
             if text.endswith(_MASK_SUFFIXES):
-                mask_file = (str(_existing_file(text, f"{where}.exclusion")),)
+                mask_file = (str(existing_file(text, f"{where}.exclusion")),)
                 del options["exclusion"]
             elif ";" not in text and "(" not in text:
-                options["exclusion"] = read_text(_existing_file(text, f"{where}.exclusion"))
+                options["exclusion"] = read_text(existing_file(text, f"{where}.exclusion"))
         section = parse_background(options, where)
-        used: list[Plugin | str] = [section.method]
+        used: list[Plugin | str] = []
         if section.subtract is not None:
             options["subtract"], _ = _read_models(section.subtract, f"{where}.subtract")
             used += ["dl3flow.fit.npred", "dl3flow.io.models_yaml"]
@@ -339,7 +314,11 @@ class _Reader:
         self.check_positions(datasets, where)
         options = {"models": self.models_text, "free": free, "energy": energy}
         return Fit(
-            name, mode, tuple(datasets), _job("fit_datasets", options, where=where), self.plot("fit", where)
+            name,
+            mode,
+            tuple(datasets),
+            new_job("fit_datasets", options, where=where),
+            self.plot("fit", where),
         )
 
     def told(self) -> dict[str, Any]:
@@ -369,7 +348,7 @@ class _Reader:
         bounds = convert(limits, list[u.Quantity[u.TeV]], where)
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise InputError(f"{where}: expected `[low, high]` with low below high, found {limits!r}")
-        axis = self.reductions[reduction][1]["energy"]
+        axis = self.reductions[reduction][1].energy
         if not axis.contains_bin(*bounds).any():
             raise InputError(
                 f"{where}: {limits!r} holds no whole energy bin of '{reduction}', which runs from {axis.edges[0]:.4g} to {axis.edges[-1]:.4g}"
@@ -385,7 +364,7 @@ class _Reader:
                     f"{choices(model.datasets[0] if model.datasets else '', known)}"
                 )
 
-    def check_axes(self, bound: Mapping[str, Any], geom: SkyGeometry, where: str) -> None:
+    def check_axes(self, bound: Mapping[str, Any], geom: Geometry, where: str) -> None:
         """Raise if no true energy can be reconstructed within the energies, or the maps would not fit into memory."""
         energy, true = bound["energy"].edges, bound.get("energy_true")
         need = (
@@ -405,7 +384,7 @@ class _Reader:
                 f"{energy[0]:.4g} to {energy[-1]:.4g}: make it reach beyond it at both ends"
             )
 
-    def check_overlap(self, geom: SkyGeometry, group: _Group, where: str) -> None:
+    def check_overlap(self, geom: Geometry, group: Group, where: str) -> None:
         """Raise if no pointing comes near the map."""
         entries = [group.source.entries[obs_id] for obs_id in group.selected]
         at = geom.center.icrs
@@ -465,7 +444,7 @@ class _Reader:
             for key in self.content["fits"][fit]["datasets"] if fit else [reduction]:
                 self.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
         energy = self.content["fits"][fit].get("energy", {}) if fit else {}
-        job = _job(step, {"estimator": own, "energy": energy}, plugin, where=where)
+        job = new_job(step, {"estimator": own, "energy": energy}, plugin, where=where)
         sources = {} if fit or self.models is None else icrs_positions(self.models)
         plot = self.plot(kind, where, sources)
         return Estimator(name, "ecsv" if is_table else "fits", fit, reduction, job, plot)
@@ -474,7 +453,7 @@ class _Reader:
         """Job that draws a product of that kind; ``sources`` are marked on a map that comes without a fit."""
         if kind not in self.plots:
             raise InputError(f"{where}: there is no plot for '{kind}': {choices(kind, self.plots)}")
-        return _job(
+        return new_job(
             "plot_product", {"plot": kind, "analysis": self.name, "sources": sources or {}}, self.plots[kind]
         )
 
@@ -509,29 +488,6 @@ def check_analysis(path: Path, config_path: Path) -> list[str]:
     return findings
 
 
-def _job(step: str, options: Any, *plugins: Plugin | str, where: str = "configuration") -> Job:
-    return Job(_canonical(options, where), digest(step, *plugins))
-
-
-def _canonical(options: Any, where: str) -> str:
-    return canonical_json(_plain(options, where))
-
-
-def _plain(value: Any, where: str) -> Any:
-    """JSON value in which equal numbers are written alike; dates and other YAML types are refused."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise InputError(
-        f"{where}: expected text, a number, a list or a mapping, found {value!r}: put it in quotes"
-    )
-
-
 def _row(entry: ObservationEntry) -> dict[str, Any]:
     keys = ("obs_id", "target", "telescope", "ra", "dec", "tstart", "tstop", "livetime", "quality")
     return {key: getattr(entry, key) for key in keys}
@@ -550,42 +506,9 @@ def _takes_no_fit(plugin: Plugin) -> bool:
     return type(None) in get_args(get_type_hints(plugin.function).get("result"))
 
 
-def _missing_files(source: DataSource, entry: ObservationEntry) -> str:
-    if "events" not in entry.hdus:
-        return "the HDU index names no EVENTS for it"
-    files = {path: Path(source.root, path) for path in entry.paths}
-    missing = [path for path, file in files.items() if not file.is_file()]
-    if missing:
-        return f"{', '.join(missing)} is missing in {source.root}"
-    empty = [path for path, file in files.items() if file.stat().st_size == 0]
-    return f"{', '.join(empty)} in {source.root} is an empty file" if empty else ""
-
-
-def _data_folder(path: str, where: str) -> Path:
-    """Folder of DL3 data: below $DL3FLOW_DATA if it is there, else below the working directory."""
-    base = os.environ.get(DATA_VARIABLE, "")
-    places = [*([Path(base, path)] if base else []), Path(path)]
-    for place in places:
-        if place.is_dir():
-            return place
-    hint = "" if base else f"; the environment variable {DATA_VARIABLE} is not set"
-    looked = " nor ".join(f"'{place}'" for place in dict.fromkeys(places))
-    raise InputError(
-        f"{where}: there is no folder {looked}{hint}: download the data or set {DATA_VARIABLE} to the folder that holds '{path}'"
-    )
-
-
-def _existing_file(path: str, where: str) -> Path:
-    base = os.environ.get(DATA_VARIABLE, "")
-    for place in [Path(path), *([Path(base, path)] if base else [])]:
-        if place.is_file():
-            return place
-    raise InputError(f"{where}: there is no file '{path}'")
-
-
 def _read_models(entry: Any, where: str) -> tuple[Any, Models]:
     """Models of a file, or written in place: their text as plain values, and checked."""
     if isinstance(entry, str):
-        path = _existing_file(entry, where)
+        path = existing_file(entry, where)
         entry, where = read_yaml(path), str(path)
     return entry, parse_models(entry, where)

@@ -61,6 +61,39 @@ class DataSource:
 
 
 @dataclass(frozen=True, eq=False)
+class Further:
+    """Further runs that a reduction takes its background from.
+
+    Attributes
+    ----------
+    group : str
+        Name of the group of observations.
+    source : DataSource
+    selected : tuple of int
+        All runs of the group, which the models are built from.
+    matched : mapping of tuple of int
+        Those that serve one observation, by its obs_id; empty where models are built.
+    model : Job or None
+        Builds the background models.
+    """
+
+    group: str
+    source: DataSource
+    selected: tuple[int, ...]
+    matched: Mapping[int, tuple[int, ...]]
+    model: Job | None
+
+    def files(self, obs_id: int | None) -> dict[str, list[str]]:
+        """Files of the runs that serve one observation, or of all."""
+        ids = self.selected if obs_id is None else self.matched.get(obs_id, ())
+        found = [self.source.files(k) for k in ids]
+        return {
+            "off": [path for files in found for path in files["events"]],
+            "off_responses": sorted({path for files in found for path in files["responses"]}),
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class Reduction:
     """One way to bin a group of observations.
 
@@ -73,6 +106,10 @@ class Reduction:
     mask_file : tuple of str
         FITS file of the exclusion mask, if there is one.
     stack, plot : Job
+    further : Further or None
+        Where the background comes from other runs.
+    ogip : Job or None
+        Writes the spectra as OGIP files.
     """
 
     name: str
@@ -81,6 +118,8 @@ class Reduction:
     mask_file: tuple[str, ...]
     stack: Job
     plot: Job
+    further: Further | None = None
+    ogip: Job | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from dl3flow.background import BACKGROUNDS
+from dl3flow.background.registry import BackgroundInputs
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
 from dl3flow.geometry.axis import Axis
@@ -77,7 +78,8 @@ def reduce_runs(
         dataset = apply_safe_masks(observation, recipe(observation, f"cube-{obs_id}", **options), masks)
         if use_background:
             usable = exclusion_mask(dataset.geom, region, whole, 0.05 * u.deg)
-            dataset = BACKGROUNDS.find("fov", "")(observation, dataset, usable, None, method="scale")
+            inputs = BackgroundInputs(lambda geom, mask=usable: mask)
+            dataset = BACKGROUNDS.find("fov", "")(observation, dataset, inputs, method="scale")
         datasets.append(dataset)
     return datasets
 

@@ -63,11 +63,16 @@ def reduction_of(wildcards):
 
 
 def dl3_files(wildcards):
-    """The files of one observation, and the file of the exclusion mask where there is one."""
-    reduction = reduction_of(wildcards)
+    """The files of one observation, or for the background models of a reduction those of all further runs."""
+    reduction, given = reduction_of(wildcards), dict(wildcards.items())
+    obs_id = int(given["obs_id"]) if "obs_id" in given else None
+    further, none = reduction.further, {"off": [], "off_responses": []}
+    models = f"{results}/{wildcards.analysis}/dl4/{wildcards.reduction}/background.fits"
     return {
-        **reduction.source.files(int(wildcards.obs_id)),
+        **({} if obs_id is None else reduction.source.files(obs_id)),
+        **(none if further is None else further.files(obs_id)),
         "mask": list(reduction.mask_file),
+        "models": [models] if further and further.model and obs_id is not None else [],
     }
 
 
@@ -142,6 +147,7 @@ def products(name):
             for obs_id in r.jobs
         ),
         *(f"{base}/dl4/{reduction}/stacked.fits" for reduction in analysis.reductions),
+        *(f"{base}/dl4/{reduction}/ogip" for reduction, r in analysis.reductions.items() if r.ogip),
         *(
             f"{base}/dl5/{fit}/{file}"
             for fit in analysis.fits

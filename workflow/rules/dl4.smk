@@ -17,7 +17,55 @@ rule reduce_observation:
         "Reduce observation {wildcards.obs_id} to {wildcards.analysis}/{wildcards.reduction}"
     shell:
         "python -m dl3flow reduce_observation --input events {input.events:q} --input responses {input.responses:q}"
-        " --input mask {input.mask:q} --output dataset {output.dataset:q}"
+        " --input mask {input.mask:q} --input off {input.off:q} --input off_responses {input.off_responses:q}"
+        " --input models {input.models:q} --output dataset {output.dataset:q}"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
+
+
+rule model_background:
+    input:
+        unpack(dl3_files),
+    output:
+        models=f"{results}/{{analysis}}/dl4/{{reduction}}/background.fits",
+    log:
+        f"{results}/logs/model_background/{{analysis}}/{{reduction}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        options=lambda w: reduction_of(w).further.model.options,
+        code=lambda w: reduction_of(w).further.model.code,
+    message:
+        "Build the background models of {wildcards.analysis}/{wildcards.reduction}"
+    shell:
+        "python -m dl3flow model_background --input off {input.off:q} --input off_responses {input.off_responses:q}"
+        " --input mask {input.mask:q} --output models {output.models:q}"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
+
+
+rule export_ogip:
+    input:
+        datasets=datasets,
+    output:
+        ogip=directory(f"{results}/{{analysis}}/dl4/{{reduction}}/ogip"),
+    log:
+        f"{results}/logs/export_ogip/{{analysis}}/{{reduction}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=20,
+        on_error=lambda w: plan.analyses[w.analysis].on_error,
+    params:
+        options=lambda w: reduction_of(w).ogip.options,
+        code=lambda w: reduction_of(w).ogip.code,
+    message:
+        "Write the spectra of {wildcards.analysis}/{wildcards.reduction} as OGIP files"
+    shell:
+        "python -m dl3flow export_ogip --input datasets {input.datasets:q} --output ogip {output.ogip:q}"
+        " --setting on_error={resources.on_error:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 

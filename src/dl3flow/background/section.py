@@ -1,7 +1,8 @@
 """A ``background:`` section of the configuration: a method, and what every method is given."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import astropy.units as u
@@ -9,6 +10,7 @@ import numpy as np
 from regions import Regions
 
 from dl3flow.background import BACKGROUNDS
+from dl3flow.background.match import match_off_runs
 from dl3flow.data.maps import Map
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import PositiveAngle
@@ -17,9 +19,10 @@ from dl3flow.geometry.regions import exclusion_mask, parse_regions, sample_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.registry import Plugin, convert
 
+MATCH = Plugin("off", match_off_runs)
 # the exclusion of a spectrum is drawn on a map of this width around its region
 _FIELD = 10 * u.deg
-SHARED = ("exclusion", "exclusion_binsz", "subtract")
+SHARED = ("exclusion", "exclusion_binsz", "subtract", "off", "model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,12 @@ class BackgroundSection:
         Pixel size on which the regions are drawn; that of the map by default.
     subtract : object or None
         Models of known sources, as the section gives them.
+    off : mapping
+        Further runs: ``observations`` (the name of a group), and how they are matched to a run (`match_off_runs`).
+    match : mapping
+        Keyword arguments of `match_off_runs`.
+    build : function or None
+        Builds the method's background models from further runs, its options bound; None where the method has none.
     """
 
     method: Plugin
@@ -45,6 +54,9 @@ class BackgroundSection:
     exclusion: Regions | None
     exclusion_binsz: u.Quantity | None
     subtract: Any
+    off: Mapping[str, Any]
+    match: Mapping[str, Any]
+    build: Callable[..., Any] | None
 
     def usable_sky(self, geom: SkyGeometry, whole: Geometry, drawn: Map | None = None) -> np.ndarray:
         """True for the pixels of ``geom`` outside the exclusion; shape (n_lat, n_lon).
@@ -82,10 +94,28 @@ def parse_background(entry: Any, where: str) -> BackgroundSection:
         )
     method, options = BACKGROUNDS.bind({k: v for k, v in entry.items() if k not in SHARED}, where)
     binsz = entry.get("exclusion_binsz")
+    off, builder = entry.get("off"), method.companions.get("build")
+    if (off is not None) != bool(builder or method.companions.get("off")):
+        need = "takes no further runs: leave `off` out" if off is not None else "needs further runs: give `off`"
+        raise InputError(f"{where}: the background method '{method.name}' {need} `{{observations: GROUP}}`")
+    if off is not None and (not isinstance(off, Mapping) or not isinstance(off.get("observations"), str)):
+        raise InputError(f"{where}.off: expected `{{observations: GROUP}}`, found {off!r}")
+    matching = {key: value for key, value in (off or {}).items() if key != "observations"}
+    if "model" in entry and builder is None:
+        raise InputError(f"{where}.model: the background method '{method.name}' builds no model: leave it out")
     return BackgroundSection(
         method,
         options,
         parse_regions(entry["exclusion"], f"{where}.exclusion") if "exclusion" in entry else None,
         None if binsz is None else convert(binsz, PositiveAngle, f"{where}.exclusion_binsz"),
         entry.get("subtract"),
+        off or {},
+        MATCH.bind(matching, f"{where}.off") if matching else {},
+        None if builder is None else _bound(builder, entry.get("model", {}), f"{where}.model"),
     )
+
+
+def _bound(builder: Callable[..., Any], options: Any, where: str) -> Callable[..., Any]:
+    if not isinstance(options, Mapping):
+        raise InputError(f"{where}: expected options such as `{{kind: bkg_3d}}`, found {options!r}")
+    return partial(builder, **Plugin(builder.__name__, builder).bind(options, where))

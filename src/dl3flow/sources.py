@@ -1,0 +1,147 @@
+"""Where the data of a configuration lie, and the slices of it that jobs are given."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dl3flow.checks import as_mapping, as_text, check_keys, check_name
+from dl3flow.data.index import ObservationEntry
+from dl3flow.digest import digest
+from dl3flow.errors import InputError, choices
+from dl3flow.io.gadf_index import read_index
+from dl3flow.io.provenance import canonical_json
+from dl3flow.io.yaml import read_yaml
+from dl3flow.plan import DataSource, Job
+from dl3flow.registry import Plugin
+from dl3flow.simulate.plan import observation_entries, parse_simulation
+
+DATA_VARIABLE = "DL3FLOW_DATA"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Selected observations of one source.
+
+    Attributes
+    ----------
+    source : DataSource
+    selected : tuple of int
+    options : mapping
+        What the list of observations says of the group.
+    events : mapping
+        Criteria of the events that are used.
+    """
+
+    source: DataSource
+    selected: tuple[int, ...]
+    options: Mapping[str, Any]
+    events: Mapping[str, Any]
+
+    def run(self, obs_id: int) -> dict[str, Any]:
+        """What a step needs to read one observation."""
+        return {"entry": self.source.entries[obs_id].to_json(), "events": dict(self.events)}
+
+
+class Sources:
+    """The data sources of a configuration; each is read when an analysis first asks for it."""
+
+    def __init__(self, entries: Any, results: str, where: str) -> None:
+        self._entries = as_mapping(entries, where)
+        self._results, self._where = results, where
+        self.loaded: dict[str, DataSource] = {}
+        for name, entry in self._entries.items():
+            check_name(name, where)
+            if not isinstance(entry, str):
+                check_keys(entry, ("path", "simulate"), f"{where}.{name}")
+                if len(entry) != 1:
+                    raise InputError(f"{where}.{name}: give either `path` (a folder) or `simulate` (a file)")
+
+    def find(self, name: Any, where: str) -> DataSource:
+        """Source of that name, read now if no analysis asked for it before."""
+        if not isinstance(name, str) or name not in self._entries:
+            raise InputError(f"{where}: unknown data source '{name}': {choices(str(name), self._entries)}")
+        if name not in self.loaded:
+            entry = self._entries[name]
+            entry = {"path": entry} if isinstance(entry, str) else entry
+            place = f"{self._where}.{name}"
+            self.loaded[name] = (
+                self._simulated(name, entry) if "simulate" in entry else self._existing(name, entry, place)
+            )
+        return self.loaded[name]
+
+    def _existing(self, name: str, entry: Mapping[str, Any], where: str) -> DataSource:
+        root = _data_folder(as_text(entry["path"], f"{where}.path"), f"{where}.path")
+        found = sorted(read_index(root), key=lambda e: e.obs_id)
+        return DataSource(name, str(root), {e.obs_id: e for e in found})
+
+    def _simulated(self, name: str, entry: Mapping[str, Any]) -> DataSource:
+        path = Path(as_text(entry["simulate"], f"{self._where}.{name}.simulate"))
+        content = read_yaml(path)
+        simulation = parse_simulation(content, str(path))
+        entries = {e.obs_id: e for e in sorted(observation_entries(simulation), key=lambda e: e.obs_id)}
+        runs = {run["obs_id"]: {**content, "observations": [run]} for run in content["observations"]}
+        jobs = {obs_id: new_job("simulate_dl3", runs[obs_id], where=str(path)) for obs_id in entries}
+        index = new_job("index_dl3", {"entries": [e.to_json() for e in entries.values()]})
+        return DataSource(name, f"{self._results}/dl3/{name}", entries, jobs, index, content["sources"])
+
+
+def missing_files(source: DataSource, entry: ObservationEntry) -> str:
+    """What is wrong with the files of an observation, as part of a sentence; empty if nothing is."""
+    if "events" not in entry.hdus:
+        return "the HDU index names no EVENTS for it"
+    files = {path: Path(source.root, path) for path in entry.paths}
+    missing = [path for path, file in files.items() if not file.is_file()]
+    if missing:
+        return f"{', '.join(missing)} is missing in {source.root}"
+    empty = [path for path, file in files.items() if file.stat().st_size == 0]
+    return f"{', '.join(empty)} in {source.root} is an empty file" if empty else ""
+
+
+def _data_folder(path: str, where: str) -> Path:
+    """Folder of DL3 data: below $DL3FLOW_DATA if it is there, else below the working directory."""
+    base = os.environ.get(DATA_VARIABLE, "")
+    places = [*([Path(base, path)] if base else []), Path(path)]
+    for place in places:
+        if place.is_dir():
+            return place
+    hint = "" if base else f"; the environment variable {DATA_VARIABLE} is not set"
+    looked = " nor ".join(f"'{place}'" for place in dict.fromkeys(places))
+    raise InputError(
+        f"{where}: there is no folder {looked}{hint}: download the data or set {DATA_VARIABLE} to the folder that holds '{path}'"
+    )
+
+
+def existing_file(path: str, where: str) -> Path:
+    """File at ``path`` as given, or below $DL3FLOW_DATA."""
+    base = os.environ.get(DATA_VARIABLE, "")
+    for place in [Path(path), *([Path(base, path)] if base else [])]:
+        if place.is_file():
+            return place
+    raise InputError(f"{where}: there is no file '{path}'")
+
+
+def new_job(step: str, options: Any, *plugins: Plugin | str, where: str = "configuration") -> Job:
+    """Job of a step: its options as canonical JSON, and the digest of the code that it and the plug-ins run."""
+    return Job(canonical(options, where), digest(step, *plugins))
+
+
+def canonical(options: Any, where: str) -> str:
+    """Canonical JSON of options."""
+    return canonical_json(_plain(options, where))
+
+
+def _plain(value: Any, where: str) -> Any:
+    """JSON value in which equal numbers are written alike; dates and other YAML types are refused."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise InputError(
+        f"{where}: expected text, a number, a list or a mapping, found {value!r}: put it in quotes"
+    )
