@@ -1,4 +1,4 @@
-"""The cube recipe, safe masks and FoV background on a simulated run."""
+"""The cube recipe on a simulated run."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
-from dl3flow.background import BACKGROUNDS
-from dl3flow.data.dataset import ExpectedCounts
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.irf.aeff import effective_area
 from dl3flow.irf.bkg import background_rate
-from dl3flow.reduce import RECIPES, SAFE_MASKS
+from dl3flow.reduce import RECIPES
 
 ENTRY = {
     "name": "cube",
@@ -114,70 +112,6 @@ def test_no_overlap_and_missing_responses_are_told(demo_run: Observation) -> Non
         reduce(replace(demo_run, psf=None, edisp=None, bkg=None))
 
 
-def test_safe_masks_leave_their_input_alone(demo_run: Observation) -> None:
-    dataset = reduce(demo_run)
-    dataset.mask_safe.setflags(write=False)
-    offset, options = SAFE_MASKS.bind({"name": "offset_max", "offset_max": "1 deg"}, "safe_mask")
-    keep = offset(demo_run, dataset, **options)
-    assert np.array_equal(keep[0], dataset.geom.separation(demo_run.pointing) < np.radians(1))
-    limits = {**demo_run.aeff.meta, "lo_thres": 1.0 * u.TeV, "hi_thres": 20 * u.TeV}
-    edges = dataset.energy.edges.to_value("TeV")
-    by_header = SAFE_MASKS.find("aeff_default", "")(
-        replace(demo_run, aeff=replace(demo_run.aeff, meta=limits)), dataset
-    )
-    assert by_header[:, 0, 0].tolist() == ((edges[:-1] >= 1.0 - 1e-6) & (edges[1:] <= 20 + 1e-6)).tolist()
-
-
-@pytest.mark.parametrize("method", ["scale", "fit"])
-def test_fov_norm_by_arithmetic(method: str, demo_run: Observation) -> None:
-    dataset = reduce(demo_run)
-    usable = dataset.geom.separation(SkyCoord(83.63, 22.01, unit="deg")) > np.radians(0.4)
-    for values in (dataset.counts.data, dataset.background.counts.data, usable):
-        values.setflags(write=False)
-    scaled = BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, None, method=method)
-    mask = dataset.mask & usable
-    n, b = dataset.counts.data[mask].sum(), dataset.background.counts.data[mask].sum()
-    assert scaled.meta["background"]["norm"] == pytest.approx(n / b, rel=1e-9)
-    assert scaled.meta["background"]["norm_err"] == pytest.approx(np.sqrt(n) / b, rel=1e-9)
-    assert scaled.background.counts.data[mask].sum() == pytest.approx(n, rel=1e-9)
-
-
-def test_fov_subtracts_known_sources(demo_run: Observation) -> None:
-    dataset = reduce(demo_run)
-    usable = np.ones(dataset.geom.shape, dtype=bool)
-    signal = np.zeros_like(dataset.counts.data)
-    signal[2, 15, 15] = 500
-    plain = BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, None, method="scale").meta["background"][
-        "norm"
-    ]
-    less = BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, signal, method="scale").meta["background"][
-        "norm"
-    ]
-    assert (plain - less) * dataset.background.counts.data[dataset.mask].sum() == pytest.approx(500, rel=1e-9)
-
-
-def test_fov_tilt_is_recovered(demo_run: Observation) -> None:
-    dataset = reduce(demo_run)
-    energy = dataset.energy.centers.to_value("TeV")[:, None, None]
-    bent = dataset.background.counts.with_data(dataset.background.counts.data * energy**0.4 / 1.3)
-    expected = dataset.counts.with_data(dataset.background.counts.data)
-    bent_dataset = replace(dataset, counts=expected, background=ExpectedCounts(bent))
-    usable = np.ones(dataset.geom.shape, dtype=bool)
-    result = BACKGROUNDS.find("fov", "")(demo_run, bent_dataset, usable, None, method="fit", tilt=True)
-    assert result.meta["background"]["tilt"] == pytest.approx(0.4, abs=1e-6)
-    assert result.background.counts.data == pytest.approx(dataset.background.counts.data, rel=1e-6)
-
-
-def test_fov_without_a_usable_bin_is_told(demo_run: Observation) -> None:
-    dataset = reduce(demo_run)
-    nowhere = np.zeros(dataset.geom.shape, dtype=bool)
-    with pytest.raises(InputError, match="observation 1001: the background `fov` finds no safe bin"):
-        BACKGROUNDS.find("fov", "")(demo_run, dataset, nowhere, None, method="scale")
-    empty = replace(dataset, counts=dataset.counts.with_data(np.zeros_like(dataset.counts.data)))
-    with pytest.raises(InputError, match="finds 0 counts outside the exclusion"):
-        BACKGROUNDS.find("fov", "")(demo_run, empty, ~nowhere, None, method="scale")
-
-
 def test_events_outside_the_good_time_intervals_are_not_counted(demo_run: Observation) -> None:
     gti = demo_run.gti
     middle = 0.5 * (gti.start + gti.stop)
@@ -197,13 +131,6 @@ def test_a_narrow_true_energy_axis_and_point_like_responses_are_told(demo_run: O
     meta = {**demo_run.aeff.meta, "is_pointlike": True}
     with pytest.raises(InputError, match="the response aeff is POINT-LIKE"):
         reduce(replace(demo_run, aeff=replace(demo_run.aeff, meta=meta)))
-
-
-def test_a_ratio_has_no_tilt(demo_run: Observation) -> None:
-    dataset = reduce(demo_run)
-    usable = np.ones(dataset.geom.shape, dtype=bool)
-    with pytest.raises(InputError, match="has no tilt: give `method: fit`"):
-        BACKGROUNDS.find("fov", "")(demo_run, dataset, usable, None, method="scale", tilt=True)
 
 
 def test_only_the_selected_maps_are_made(demo_run: Observation) -> None:

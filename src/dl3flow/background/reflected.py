@@ -1,51 +1,19 @@
 """Background method ``reflected``: counts in copies of the on region at its distance from the pointing."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import astropy.units as u
 import numpy as np
 from regions import PixelRegion
 
 from dl3flow.background.off_regions import Turntable, is_hit, on_region, with_off_counts
+from dl3flow.background.options import Count, Distance
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.binning import bin_events
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import PositiveAngle
-from dl3flow.registry import convert
-
-
-def parse_angle(entry: Any) -> u.Quantity:
-    """Angle of zero or more from text such as ``0.1 rad``.
-
-    Raises
-    ------
-    ValueError
-        If it has no angular unit or is negative.
-    """
-    angle = convert(entry, Annotated[u.Quantity, u.rad], "value")
-    if angle < 0 * u.rad:
-        raise ValueError(f"expected an angle of 0 or more, found '{entry}'")
-    return angle
-
-
-def parse_count(entry: Any) -> int:
-    """Whole number of at least 1.
-
-    Raises
-    ------
-    ValueError
-        If it is not.
-    """
-    number = convert(entry, int, "value")
-    if number < 1:
-        raise ValueError(f"expected at least 1, found {number}")
-    return int(number)
-
-
-Distance = Annotated[u.Quantity, parse_angle]
-Count = Annotated[int, parse_count]
 
 
 @BACKGROUNDS.register()

@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from regions import PixCoord, PixelRegion, PointSkyRegion
 
 from dl3flow.background.off_regions import Turntable, ds9_text, is_hit, on_region, with_off_counts
-from dl3flow.background.reflected import Count
+from dl3flow.background.options import Count
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.binning import bin_events, within_cut
 from dl3flow.data.dataset import Dataset
