@@ -16,6 +16,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from dl3flow.errors import InputError, choices
+from dl3flow.io.fits_tables import PlainTable, parse_tables
 
 # A file of zeros compresses a thousandfold, a real event list at most tenfold: beyond both limits it is no data file.
 _MAX_EXPANSION = 200
@@ -85,6 +86,32 @@ def open_fits(path: Path, name: str = "") -> Iterator[fits.HDUList]:
                 _check_headers(hdus, name)
                 _check_sizes(hdus, size, name)
                 yield hdus
+
+
+@contextmanager
+def open_tables(path: Path, name: str = "") -> Iterator[Any]:
+    """Open a FITS file of binary tables as `open_fits` does, in a fraction of the time where it is plain.
+
+    Yields
+    ------
+    hdus : list of PlainTable, or HDUList
+        For `find_table`.
+
+    Raises
+    ------
+    InputError
+        As `open_fits`, which reads, and judges, whatever is not plain.
+    """
+    label = name or str(path)
+    with _open_regular(path, label) as raw:
+        magic = raw.read(2)
+        raw.seek(0)
+        tables = parse_tables(_expand(raw, label) if magic == b"\x1f\x8b" else raw.read())
+    if tables is not None:
+        yield tables
+        return
+    with open_fits(path, name) as hdus:
+        yield hdus
 
 
 def _scan_headers(stream: BinaryIO, size: int, name: str) -> None:
@@ -256,6 +283,8 @@ def find_table(hdus: fits.HDUList, hdu_name: str, name: str) -> fits.BinTableHDU
         raise InputError(
             f"{name}: there is no HDU '{hdu_name}' {choices(wanted, (h.name for h in hdus[1:]))}"
         )
+    if isinstance(hdu, PlainTable):  # verified when it was read
+        return hdu
     if not isinstance(hdu, fits.BinTableHDU):
         raise InputError(f"{name}: HDU '{hdu_name}' is not a binary table")
     settle(hdu, name)

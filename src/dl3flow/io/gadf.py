@@ -20,7 +20,7 @@ from dl3flow.io.fits_files import (
     header_value,
     number_column,
     number_key,
-    open_fits,
+    open_tables,
     raw_column,
     reference_mjd,
     text_key,
@@ -76,7 +76,7 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
 
     with ExitStack() as stack:
         opened = {
-            path: stack.enter_context(open_fits(resolve_below(root, path, f"OBS_ID {entry.obs_id}"), path))
+            path: stack.enter_context(open_tables(resolve_below(root, path, f"OBS_ID {entry.obs_id}"), path))
             for path in entry.paths
         }
 
