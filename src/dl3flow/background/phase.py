@@ -43,13 +43,17 @@ def phase(
     Raises
     ------
     InputError
-        If the events have no phase, or an on phase and an off phase overlap.
+        If the events have no phase or were cut in phase, or an on phase and an off phase overlap.
     """
     where = f"observation {observation.obs_id}: the background `phase`"
     events = observation.events
     if events.phase is None:
         raise InputError(
-            f"{where} needs the phase of every event: add a column PHASE to the EVENTS, or an ephemeris to the filter"
+            f"{where} needs the phase of every event: add a column PHASE to the EVENTS, or `ephemeris` to the section `events`"
+        )
+    if observation.phase_fraction < 1:
+        raise InputError(
+            f"{where} needs the events of all phases, and `events` kept some only: leave `phase` out of `events`"
         )
     for low, high in on_phase.bounds:
         for start, stop in off_phase.bounds:

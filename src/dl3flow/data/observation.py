@@ -53,5 +53,10 @@ class Observation:
 
     @property
     def livetime(self) -> u.Quantity:
-        """Dead-time corrected observing time, s; what an effective area multiplies."""
-        return self.ontime * (1 - self.deadtime_fraction)
+        """Dead-time corrected observing time in the kept phases, s; what an effective area multiplies."""
+        return self.ontime * (1 - self.deadtime_fraction) * self.phase_fraction
+
+    @property
+    def phase_fraction(self) -> float:
+        """Share of the period whose events were kept (``meta["phase_fraction"]``); 1 without a cut in phase."""
+        return float(self.meta.get("phase_fraction", 1.0))

@@ -67,7 +67,7 @@ def background_map(
         rate *= seconds
         total = rate if total is None else np.add(total, rate, out=total)
     counts = np.zeros((energy.n_bins, *geom.shape)) if total is None else total.reshape(-1, *geom.shape)
-    counts *= geom.solid_angle.to_value("sr")
+    counts *= geom.solid_angle.to_value("sr") * observation.phase_fraction
     return Map(geom, (energy,), counts)
 
 
