@@ -44,7 +44,7 @@ def summed_image(datasets: Sequence[Dataset], cubes: Sequence[np.ndarray], geom:
 
 
 def correlated(image: np.ndarray, radius: u.Quantity, binsz: float) -> np.ndarray:
-    """Sum of an image over the pixels whose centre lies within ``radius`` of each pixel's; shape (n_lat, n_lon)."""
+    """Sum of images over the pixels whose centre lies within ``radius`` of each pixel's; shape (..., n_lat, n_lon)."""
     return convolve_same(image, circle_kernel(float(radius.to_value(u.deg)) / binsz))
 
 
@@ -95,7 +95,9 @@ def significance_maps(
         return summed_image(datasets, cubes, geom)
 
     def in_circle(values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.maximum(correlated(values, radius, geom.binsz), 0.0))
+        total, pixels = correlated(np.stack([values, (values > 0).astype(float)]), radius, geom.binsz)
+        # the sum of nothing is nothing: the transform leaves noise
+        return np.where(np.rint(pixels) > 0, np.maximum(total, 0.0), 0.0)
 
     # counts are whole: rounding takes off the noise of the transform
     counts = np.rint(in_circle(image([d.counts.data for d in datasets])))
