@@ -10,21 +10,18 @@ from iminuit import Minuit
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts
 from dl3flow.data.products import DatasetStat, FitResult
-from dl3flow.errors import InputError
-from dl3flow.fit.binding import bind, for_dataset, free_parameters
+from dl3flow.fit.binding import bind, free_parameters
 from dl3flow.fit.likelihood import Likelihood, build_likelihood, build_stat
 from dl3flow.fit.npred import (
     background_of,
     frame_of,
     predict_counts,
     response_pixel,
-    sees,
     source_position,
     start_vector,
 )
+from dl3flow.fit.reach import constrained, maps_of
 from dl3flow.fit.search import SEARCH_RADIUS, best_position
-from dl3flow.geometry.region import RegionGeometry
-from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
 from dl3flow.models.spatial import oversampling
 
@@ -87,7 +84,7 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
     InputError
         If a source is seen by no dataset, or a start value lies outside its limits.
     """
-    models, warnings = _checked(datasets, models)
+    models, warnings = constrained(datasets, models)
     best = _converged(datasets, _started(datasets, models))
     for restart in (_searched, _grown, _mirrored):
         for _ in range(_MAX_ROUNDS):
@@ -167,11 +164,6 @@ def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
     return models.with_parameters(changed) if changed else models
 
 
-def maps_of(datasets: Sequence[Dataset]) -> list[Dataset]:
-    """Those of the datasets that are maps: spectra say nothing of a place."""
-    return [d for d in datasets if isinstance(d.geom, SkyGeometry)]
-
-
 def _pixel(datasets: Sequence[Dataset]) -> u.Quantity:
     return min((d.counts.sky.binsz for d in maps_of(datasets)), default=np.inf) * u.deg
 
@@ -190,76 +182,6 @@ class _Minimum:
     @property
     def stat(self) -> float:
         return self.offset if self.minuit is None else float(self.minuit.fval) + self.offset
-
-
-def _checked(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[str]]:
-    """Models without free parameters that no data constrain, and a sentence for each that was frozen."""
-    warnings: list[str] = []
-    if not datasets:
-        raise InputError("the fit has no dataset: all observations were left out")
-    names = {d.name for d in datasets}
-    for source in models.sources:
-        if source.datasets is not None and not names & set(source.datasets):
-            raise InputError(
-                f"source '{source.name}' is restricted to the datasets {', '.join(source.datasets)}, of which none is in the "
-                f"fit (datasets: {', '.join(sorted(names))}): correct its `datasets_names`"
-            )
-        seen = [d for d in datasets if for_dataset(d.name, source.datasets)]
-        if not any(_reaches(d, source) for d in seen):
-            at = source_position(source).icrs
-            raise InputError(
-                f"source '{source.name}' at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) lies outside the field of every dataset: "
-                "correct its `lon_0` and `lat_0`, or remove it"
-            )
-    frozen = _without_place(datasets, models, warnings)
-    for background in models.backgrounds:
-        seen = [d for d in datasets if for_dataset(d.name, background.datasets)]
-        usable = sum(np.any(d.mask & (d.mu_bkg > 0), axis=(1, 2)).sum() for d in seen)
-        for p in background.spectral.parameters:
-            if not p.frozen and (usable == 0 or (p.name == "tilt" and usable == 1)):
-                frozen[f"{background.name}.{p.name}"] = replace(p, frozen=True)
-                warnings.append(
-                    f"{background.name}.{p.name} was kept at {p.value:g}: its datasets have {usable} energy bins with background in the fit"
-                )
-    for name, p in models.parameters().items():
-        if p.value < p.min or p.value > p.max:
-            raise InputError(
-                f"parameter '{name}' starts at {p.value:g}, outside its limits {p.min:g} to {p.max:g}: correct one of them"
-            )
-    return models.with_parameters(frozen), warnings
-
-
-def _without_place(datasets: Sequence[Dataset], models: Models, warnings: list[str]) -> dict[str, Parameter]:
-    """Free spatial parameters of sources that no map sees, frozen; a sentence for each joins ``warnings``."""
-    frozen = {}
-    for source in models.sources:
-        if source.spatial is None or any(
-            for_dataset(d.name, source.datasets) and _reaches(d, source) for d in maps_of(datasets)
-        ):
-            continue
-        for p in source.spatial.parameters:
-            if not p.frozen:
-                frozen[f"{source.name}.{p.name}"] = replace(p, frozen=True)
-                warnings.append(
-                    f"{source.name}.{p.name} was kept at {p.value:g} {p.unit}: only spectra see the source, and they say nothing of it"
-                )
-    return frozen
-
-
-def _reaches(dataset: Dataset, source: Source) -> bool:
-    """True if any pixel with exposure lies within the source's radius and point spread, or a region holds the source."""
-    if source.spatial is None:
-        return bool((dataset.exposure.data > 0).any())
-    if isinstance(dataset.geom, RegionGeometry):
-        # an extended source may be centred outside the region
-        extended = "resolution" in bind(source.name, source.spatial, {}).plugin.companions
-        return extended or sees(dataset.geom, source_position(source))
-    spatial = bind(source.name, source.spatial, {})
-    reach = spatial.plugin.companions["radius"](*spatial.start) + 2 * np.radians(dataset.counts.sky.binsz)
-    if dataset.psf is not None:
-        reach += float(dataset.psf.psf.axis("rad").edges[-1].to_value(u.rad))
-    near = dataset.geom.separation(source_position(source)) <= reach
-    return bool((dataset.exposure.data[:, near] > 0).any())
 
 
 def _is_placed(source: Source) -> bool:
@@ -452,7 +374,7 @@ def _smooth_covariance(datasets: Sequence[Dataset], found: _Minimum) -> np.ndarr
     )
     covariance: np.ndarray | None = None
     for _ in range(2):
-        if not np.all(np.isfinite(steps) & (steps > 0)):
+        if not np.all(np.isfinite(steps) & (steps > 0)) or _leaves_limits(found, x, steps):
             return None
         rows = []
         for k, step in enumerate(steps):
@@ -466,6 +388,14 @@ def _smooth_covariance(datasets: Sequence[Dataset], found: _Minimum) -> np.ndarr
         covariance = 2 * np.linalg.inv(hessian)
         steps = np.where(is_position, np.sqrt(np.diag(covariance)), steps)
     return covariance
+
+
+def _leaves_limits(found: _Minimum, x: np.ndarray, steps: np.ndarray) -> bool:
+    """True if a parameter one step away is beyond a limit of the minimisation."""
+    assert found.minuit is not None
+    limits = np.array([found.minuit.limits[name] for name in found.likelihood.names], dtype=float)
+    low, high = limits.T * found.scale
+    return bool(np.any(x - steps < low) or np.any(x + steps > high))
 
 
 def _updated(found: _Minimum, minuit: Minuit) -> _Minimum:

@@ -161,6 +161,7 @@ class Spectrum:
 
     @classmethod
     def create(cls, binding: Binding, energy_true: Axis) -> "Spectrum":
+        """Spectrum of a bound model on true-energy bins."""
         return cls(binding, *gauss_legendre_bins(energy_true.edges.to_value(ENERGY)))
 
     def flux(self, x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,96 @@
+"""What the data of a fit can tell: which sources they see, and which parameters they constrain."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import astropy.units as u
+import numpy as np
+
+from dl3flow.data.dataset import Dataset
+from dl3flow.errors import InputError
+from dl3flow.fit.binding import bind, for_dataset
+from dl3flow.fit.npred import sees, source_position
+from dl3flow.geometry.region import RegionGeometry
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.models.source import Models, Parameter, Source
+
+
+def maps_of(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """Those of the datasets that are maps: spectra say nothing of a place."""
+    return [d for d in datasets if isinstance(d.geom, SkyGeometry)]
+
+
+def constrained(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[str]]:
+    """Models without free parameters that no data constrain, and a sentence for each that was frozen.
+
+    Raises
+    ------
+    InputError
+        If there is no dataset, a source is seen by none, or a start value lies outside its limits.
+    """
+    warnings: list[str] = []
+    if not datasets:
+        raise InputError("the fit has no dataset: all observations were left out")
+    names = {d.name for d in datasets}
+    for source in models.sources:
+        if source.datasets is not None and not names & set(source.datasets):
+            raise InputError(
+                f"source '{source.name}' is restricted to the datasets {', '.join(source.datasets)}, of which none is in the "
+                f"fit (datasets: {', '.join(sorted(names))}): correct its `datasets_names`"
+            )
+        seen = [d for d in datasets if for_dataset(d.name, source.datasets)]
+        if not any(_reaches(d, source) for d in seen):
+            at = source_position(source).icrs
+            raise InputError(
+                f"source '{source.name}' at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) lies outside the field of every dataset: "
+                "correct its `lon_0` and `lat_0`, or remove it"
+            )
+    frozen = _without_place(datasets, models, warnings)
+    for background in models.backgrounds:
+        seen = [d for d in datasets if for_dataset(d.name, background.datasets)]
+        usable = sum(np.any(d.mask & (d.mu_bkg > 0), axis=(1, 2)).sum() for d in seen)
+        for p in background.spectral.parameters:
+            if not p.frozen and (usable == 0 or (p.name == "tilt" and usable == 1)):
+                frozen[f"{background.name}.{p.name}"] = replace(p, frozen=True)
+                warnings.append(
+                    f"{background.name}.{p.name} was kept at {p.value:g}: its datasets have {usable} energy bins with background in the fit"
+                )
+    for name, p in models.parameters().items():
+        if p.value < p.min or p.value > p.max:
+            raise InputError(
+                f"parameter '{name}' starts at {p.value:g}, outside its limits {p.min:g} to {p.max:g}: correct one of them"
+            )
+    return models.with_parameters(frozen), warnings
+
+
+def _without_place(datasets: Sequence[Dataset], models: Models, warnings: list[str]) -> dict[str, Parameter]:
+    """Free spatial parameters of sources that no map sees, frozen; a sentence for each joins ``warnings``."""
+    frozen = {}
+    for source in models.sources:
+        if source.spatial is None or any(
+            for_dataset(d.name, source.datasets) and _reaches(d, source) for d in maps_of(datasets)
+        ):
+            continue
+        for p in source.spatial.parameters:
+            if not p.frozen:
+                frozen[f"{source.name}.{p.name}"] = replace(p, frozen=True)
+                warnings.append(
+                    f"{source.name}.{p.name} was kept at {p.value:g} {p.unit}: only spectra see the source, and they say nothing of it"
+                )
+    return frozen
+
+
+def _reaches(dataset: Dataset, source: Source) -> bool:
+    """True if any pixel with exposure lies within the source's radius and point spread, or a region holds the source."""
+    if source.spatial is None:
+        return bool((dataset.exposure.data > 0).any())
+    if isinstance(dataset.geom, RegionGeometry):
+        # an extended source may be centred outside the region
+        extended = "resolution" in bind(source.name, source.spatial, {}).plugin.companions
+        return extended or sees(dataset.geom, source_position(source))
+    spatial = bind(source.name, source.spatial, {})
+    reach = spatial.plugin.companions["radius"](*spatial.start) + 2 * np.radians(dataset.counts.sky.binsz)
+    if dataset.psf is not None:
+        reach += float(dataset.psf.psf.axis("rad").edges[-1].to_value(u.rad))
+    near = dataset.geom.separation(source_position(source)) <= reach
+    return bool((dataset.exposure.data[:, near] > 0).any())

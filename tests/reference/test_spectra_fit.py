@@ -1,0 +1,202 @@
+"""Case E: spectra of the four Crab runs with reflected regions, through the whole chain to fits and flux points."""
+
+from dataclasses import replace
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+
+from dl3flow.chain import parse_chain, reduce_observation
+from dl3flow.data.dataset import Dataset, OffCounts
+from dl3flow.data.maps import Map
+from dl3flow.data.products import FitResult
+from dl3flow.estimators import TABLES
+from dl3flow.fit.likelihood import build_likelihood
+from dl3flow.fit.minimise import fit
+from dl3flow.fit.npred import predict_counts
+from dl3flow.geometry.regions import parse_regions, region_mask
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.kernels.statistics import wstat_ts
+from dl3flow.models.source import Models
+from dl3flow.reduce.stack import stack
+
+from .conftest import CRAB_RUNS, crab
+
+SEED = {
+    "recipe": {
+        "name": "spectrum",
+        "region": "icrs;circle(83.63, 22.01, 0.2)",
+        "energy": {"min": "1 TeV", "max": "10 TeV", "nbin": 11},
+        "energy_true": {"min": "0.3 TeV", "max": "10 TeV", "nbin": 31},
+    },
+    "safe_mask": [{"name": "aeff_max", "percent": 10}],
+    "background": {
+        "name": "reflected",
+        "exclusion": "icrs;circle(83.63, 22.01, 0.2)",
+        "exclusion_binsz": "0.05 deg",
+    },
+}
+TUTORIAL = {
+    "recipe": {
+        "name": "spectrum",
+        "region": "icrs;circle(83.63, 22.01, 0.11)",
+        "energy": {"min": "0.1 TeV", "max": "40 TeV", "nbin": 27},
+        "energy_true": {"min": "0.05 TeV", "max": "100 TeV", "nbin": 67},
+        "containment_correction": True,
+    },
+    "safe_mask": [{"name": "aeff_max", "percent": 10}],
+    "background": {"name": "reflected"},
+}
+# Where the reference stopped 0.0072 errors short of the minimum (its own statistic there is higher than ours): the
+# case asks for 0.005.
+UNCONVERGED = {("joint", 8): 0.008}
+
+
+def _drawn() -> Map:
+    center = SkyCoord(83.63 * u.deg, 22.01 * u.deg)
+    geom = SkyGeometry.create(center, 7.5 * u.deg, 0.05 * u.deg, "TAN")
+    mask = ~region_mask(geom, parse_regions("galactic;circle(183.604, -8.708, 0.5)", "exclusion"))
+    return Map(geom, (), mask.astype(float))
+
+
+@pytest.fixture(scope="module")
+def case(reference: Any) -> dict[str, Any]:
+    return reference("E_reflected_crab4")[0]
+
+
+@pytest.fixture(scope="module")
+def spectra(crab_observations: dict[int, Any]) -> dict[str, list[Dataset]]:
+    found = {}
+    for tag, sections, drawn in (("seed", SEED, None), ("tutorial", TUTORIAL, _drawn())):
+        chain = parse_chain(sections, tag)
+        found[tag] = [reduce_observation(crab_observations[n], f"{tag}-{n}", chain, drawn) for n in CRAB_RUNS]
+    return found
+
+
+@pytest.fixture(scope="module")
+def stacks(spectra: dict[str, list[Dataset]]) -> dict[str, Dataset]:
+    return {tag: stack(runs, tag, runs[0].geom, runs[0].geom) for tag, runs in spectra.items()}
+
+
+def _models(kind: str, **values: float) -> Models:
+    models = crab(kind, "point")
+    frozen = {f"crab.{n}": replace(models.sources[0].parameter(n), frozen=True) for n in ("lon_0", "lat_0")}
+    models = models.with_parameters(frozen)
+    name = models.sources[0].name
+    changed = {
+        f"{name}.{key}": replace(models.sources[0].parameter(key), value=value)
+        for key, value in values.items()
+    }
+    return models.with_parameters(changed)
+
+
+@pytest.mark.parametrize("tag", ["seed", "tutorial"])
+def test_stack(tag: str, stacks: dict[str, Dataset], case: dict[str, Any]) -> None:
+    expected, found = case[tag]["stacked"], stacks[tag]
+    off = found.background
+    assert isinstance(off, OffCounts)
+    safe = found.mask_safe
+    assert np.array_equal(safe[:, 0, 0], np.array(expected["safe"], dtype=bool))
+    assert found.counts.data[:, 0, 0].tolist() == expected["n_on_per_energy"]
+    assert off.counts.data[:, 0, 0].tolist() == expected["n_off_per_energy"]
+    assert off.alpha[:, 0, 0] == pytest.approx(np.array(expected["alpha_per_energy"]), rel=1e-6)
+    assert off.acceptance.data[:, 0, 0] == pytest.approx(np.array(expected["acceptance"]))
+    assert off.acceptance_off.data[:, 0, 0] == pytest.approx(np.array(expected["acceptance_off"]), rel=1e-6)
+    assert found.mu_bkg[:, 0, 0] == pytest.approx(np.array(expected["background"]), rel=1e-6)
+    # the document's significance is that of the sums: alpha the ratio of background to off counts
+    n_on, n_off, background = found.counts.data.sum(), off.counts.data.sum(), found.mu_bkg.sum()
+    ts = float(wstat_ts(*(np.array([v]) for v in (n_on, n_off, background / n_off)))[0])
+    assert np.sqrt(ts) == pytest.approx(expected["sqrt_ts_info"], abs=1e-4)
+    assert n_on - background == pytest.approx(expected["excess"], rel=1e-6)
+
+
+def test_seed_document(stacks: dict[str, Dataset]) -> None:
+    """The makers tutorial prints 483 on, 741 off, background 62.909."""
+    found = stacks["seed"]
+    assert isinstance(found.background, OffCounts)
+    assert found.counts.data.sum() == 483
+    assert found.background.counts.data.sum() == 741
+    assert found.mu_bkg.sum() == pytest.approx(62.909, abs=5e-4)
+
+
+@pytest.mark.parametrize("tag", ["seed", "tutorial"])
+@pytest.mark.parametrize("kind", ["pl", "lp", "ecpl"])
+def test_stat_and_npred_at_fixed_parameters(
+    tag: str, kind: str, spectra: dict[str, list[Dataset]], case: dict[str, Any]
+) -> None:
+    values = {
+        "pl": {"index": 2.5, "amplitude": 3e-11},
+        "lp": {"alpha": 2.5, "beta": 0.1, "amplitude": 3e-11},
+        "ecpl": {"index": 2.3, "lambda_": 0.05, "amplitude": 3e-11},
+    }[kind]
+    expected, models = case[tag]["fixed"][kind], _models(kind, **values)
+    likelihood = build_likelihood(spectra[tag], models)
+    stats = [term(likelihood.start, None) for term in likelihood.terms]
+    assert stats == pytest.approx(expected["wstat_per_run"], abs=0.02)
+    signal = [predict_counts(dataset, models)[0] for dataset in spectra[tag]]
+    assert [s.sum() for s in signal] == pytest.approx(expected["npred_signal_per_run_all_bins"], rel=1e-3)
+
+
+@pytest.mark.parametrize("tag", ["seed", "tutorial"])
+@pytest.mark.parametrize("mode", ["joint", "stacked"])
+@pytest.mark.parametrize("kind", ["pl", "lp", "ecpl"])
+def test_fit(
+    tag: str,
+    mode: str,
+    kind: str,
+    spectra: dict[str, list[Dataset]],
+    stacks: dict[str, Dataset],
+    case: dict[str, Any],
+) -> None:
+    expected = case[tag]["fits"][f"{mode}|{kind}"]
+    found = fit(spectra[tag] if mode == "joint" else [stacks[tag]], _models(kind))
+    assert found.success, found.message
+    assert found.stat == pytest.approx(expected["total_stat"], abs=1e-3)
+    parameters = found.models.parameters()
+    for row in expected["parameters"]:
+        if not row["frozen"]:
+            p = parameters[f"crab.{row['name']}"]
+            assert p.value == pytest.approx(row["value"], abs=0.005 * row["error"]), row["name"]
+            assert p.error == pytest.approx(row["error"], rel=0.01), row["name"]
+
+
+@pytest.fixture(scope="module")
+def power_laws(
+    spectra: dict[str, list[Dataset]], stacks: dict[str, Dataset]
+) -> dict[str, tuple[list[Dataset], FitResult]]:
+    groups = {"joint": spectra["tutorial"], "stacked": [stacks["tutorial"]]}
+    return {mode: (datasets, fit(datasets, _models("pl"))) for mode, datasets in groups.items()}
+
+
+@pytest.mark.parametrize("mode", ["joint", "stacked"])
+def test_flux_points(
+    mode: str, power_laws: dict[str, tuple[list[Dataset], FitResult]], case: dict[str, Any]
+) -> None:
+    expected = case["tutorial"][f"flux_points|{mode}|pl"]
+    edges = case["inputs"]["tutorial"]["flux_point_edges_TeV"]
+    entry = {
+        "name": "flux_points",
+        "source": "crab",
+        "energy": {"min": f"{edges[0]} TeV", "max": f"{edges[-1]} TeV", "nbin": len(edges) - 1},
+    }
+    estimate, options = TABLES.bind(entry, "estimator")
+    datasets, result = power_laws[mode]
+    table = estimate(datasets, result, **options).table
+    assert table["e_ref"].to_value("TeV") == pytest.approx(np.array(expected["e_ref"]), rel=1e-8)
+    counts = np.array(expected["counts"]).reshape(len(table), -1).sum(axis=1)
+    assert np.array_equal(np.asarray(table["counts"]), counts)
+    checked = 0
+    for row, k in zip(table, range(len(table)), strict=True):
+        if expected["norm"][k] <= 1e-6:
+            continue  # the reference stops at the boundary
+        checked += 1
+        near = UNCONVERGED.get((mode, k), 0.005) * expected["norm_err"][k]
+        assert row["norm"] == pytest.approx(expected["norm"][k], abs=near)
+        # rounded to single precision in places, or not quite at its minimum
+        assert -1e-4 < row["stat"] - expected["stat"][k] < 1e-6
+        for column in ("norm_err", "norm_errn", "norm_errp", "norm_ul"):
+            assert row[column] == pytest.approx(expected[column][k], rel=5e-3), (k, column)
+        assert row["ts"] == pytest.approx(expected["ts"][k], rel=1e-3)
+    assert checked == 10
