@@ -201,6 +201,12 @@ def test_odd_optional_columns(read, demo_run, column, values, sentence):
         assert found is None
 
 
+def test_part_of_the_phases_is_not_written(demo_run, tmp_path):
+    run = replace(demo_run, meta={**demo_run.meta, "phase_fraction": 0.3})
+    with pytest.raises(InputError, match="OBS_ID 1001 holds 30 % of the phases, which GADF cannot tell"):
+        write_observation(tmp_path / "run.fits", run)
+
+
 # --- responses ---
 
 

@@ -17,6 +17,7 @@ from dl3flow.reduce.filter import (
     split_observation,
 )
 
+EVENT_FILTER = Plugin("events", filter_observation)
 # a leap second (2016-12-31) lies between this reference and the events, so that UTC and TT cannot be confused
 REFERENCE = Time("2016-01-01", scale="tt")
 START = Time("2017-03-01T00:00:00", scale="utc")
@@ -95,6 +96,7 @@ def test_phase_wraps_and_its_share_is_recorded(run):
     assert found.meta["phase_fraction"] == pytest.approx(0.4)
     assert found.meta["phase"] == [[0.0, 0.25], [0.85, 1.0]]
     assert found.ontime == run.ontime
+    assert found.livetime.to_value("s") == pytest.approx(900 * 0.9 * 0.4)
     with pytest.raises(InputError, match="already selected by phase"):
         filter_observation(found, **bind(phase=[0.0, 0.1]))
 

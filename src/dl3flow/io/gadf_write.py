@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from dl3flow.data.observation import Observation
+from dl3flow.errors import InputError
 from dl3flow.io.files import write_product
 from dl3flow.io.gadf_irf import LAYOUTS
 from dl3flow.irf.table import IrfTable
@@ -67,7 +68,17 @@ def write_observation(path: Path, observation: Observation) -> None:
         ``.fits`` or ``.fits.gz``.
     observation : Observation
         ``meta`` gives telescope, instrument, object, creator, origin, obs_mode, tstart, tstop and location.
+
+    Raises
+    ------
+    InputError
+        If its events were cut by phase: the format has no place for the share of the period that is left.
     """
+    if observation.phase_fraction < 1:
+        raise InputError(
+            f"{path}: OBS_ID {observation.obs_id} holds {100 * observation.phase_fraction:g} % of the phases, which GADF "
+            "cannot tell: write the whole observation"
+        )
     tables = [_events(observation), _gti(observation)]
     for kind in ("aeff", "edisp", "psf", "bkg", "rad_max"):
         irf = getattr(observation, kind)

@@ -14,7 +14,6 @@ from dl3flow.data.observation import Observation
 from dl3flow.data.phase import EphemerisOption, PhaseIntervals, Phases
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import EnergyRange, PositiveAngle
-from dl3flow.registry import Plugin
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ def filter_observation(
         Events in [start, stop) of any interval; good times, ontime and livetime shrink with them.
     phase : PhaseIntervals, optional
         Events in [low, high) of any interval. The good times stay; ``meta["phase_fraction"]`` is the share of the
-        period, by which exposure and background must be scaled.
+        period, by which the livetime and the expected background shrink.
     ephemeris : Ephemeris, optional
         Gives the phases in place of the column PHASE, without a barycentric correction.
     event_types : list of int, optional
@@ -140,9 +139,6 @@ def filter_observation(
         said = f"{where}: {int(kept.sum())} of {len(kept)} events were kept by {', '.join(criteria)}"
         meta["warnings"] = [*meta.get("warnings", ()), said]
     return replace(observation, events=events.select(kept), meta=meta)
-
-
-EVENT_FILTER = Plugin("events", filter_observation)
 
 
 def split_observation(
