@@ -10,12 +10,12 @@ from dl3flow.errors import InputError
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.gadf_index import read_index
 from dl3flow.reduce.filter import (
-    EVENT_FILTER,
     TimeIntervals,
     filter_observation,
     parse_times,
     split_observation,
 )
+from dl3flow.registry import Plugin
 
 EVENT_FILTER = Plugin("events", filter_observation)
 # a leap second (2016-12-31) lies between this reference and the events, so that UTC and TT cannot be confused
