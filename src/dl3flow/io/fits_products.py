@@ -80,7 +80,7 @@ def find_hdu(hdus: fits.HDUList, name: str, path: Path) -> Any:
         if (hdu.name or "PRIMARY").upper() == name:
             verify_sums(hdu, str(path))
             return hdu
-    raise InputError(f"{path}: there is no HDU {name}: {choices(name, (h.name for h in hdus[1:]))}")
+    raise InputError(f"{path}: there is no HDU {name} {choices(name, (h.name for h in hdus[1:]))}")
 
 
 def find_named_table(hdus: fits.HDUList, name: str, path: Path) -> fits.BinTableHDU:
