@@ -142,7 +142,7 @@ def aeff_max(
     exposure = _at(dataset, observation, position, fixed_offset)
     if not np.any(exposure > 0):
         return _nothing("the exposure is zero at all energies")
-    threshold = _crossing(dataset.energy_true, exposure, percent / 100 * exposure.max())
+    threshold = energy_reaching(dataset.energy_true, exposure, percent / 100 * exposure.max())
     return Kept(_column(dataset.energy.contains_bin(threshold, None)))
 
 
@@ -180,24 +180,11 @@ def edisp_bias(
     else:
         axis, reco = dataset.energy_true, dataset.energy
         kernel = _kernel(dataset, observation, position, fixed_offset)
-    true = axis.centers.to_value(u.TeV)
-    norm = kernel.sum(axis=1)
-    seen = norm > 0
-    if not seen.any():
+    if not np.any(kernel > 0):
         return _nothing("the energy dispersion is zero at all energies")
-    mean = np.divide(kernel @ reco.centers.to_value(u.TeV), norm, out=np.zeros_like(norm), where=seen)
-    bias = mean / true - 1
-    first = int(np.argmax(bias))
-    if bias[first] <= limit:
-        return Kept(np.ones((dataset.energy.n_bins, 1, 1), dtype=bool))
-    low = first + np.flatnonzero(bias[first:] <= limit)
-    if not low.size:
+    threshold = bias_threshold(kernel, axis, reco, limit)
+    if threshold is not None and not np.isfinite(threshold):
         return _nothing(f"the bias of the energy nowhere falls to {percent:g} %")
-    # linear in the logarithms of both, between the last centre above the limit and the first below it
-    n = int(low[0])
-    above, below = np.log(bias[n - 1]), np.log(max(bias[n], np.finfo(float).tiny))
-    part = (np.log(limit) - above) / (below - above)
-    threshold = true[n - 1] * (true[n] / true[n - 1]) ** part * (1 + limit) * u.TeV
     return Kept(_column(dataset.energy.contains_bin(threshold, None)))
 
 
@@ -249,6 +236,63 @@ def energy_range(
 def offset_max(observation: Observation, dataset: Dataset, *, offset_max: PositiveAngle) -> Kept:
     """Pixels closer to the pointing than ``offset_max``; for a spectrum its region's centre."""
     return Kept((dataset.geom.separation(observation.pointing) < offset_max.to_value(u.rad))[None])
+
+
+def energy_reaching(axis: Axis, values: np.ndarray, level: float) -> u.Quantity | None:
+    """First energy where values at the bin centres reach a level, in log-log between them; None if they start above it.
+
+    Parameters
+    ----------
+    axis : Axis
+    values : array, shape (n,)
+        Not negative, their maximum at least the level.
+    level : float
+        Positive.
+    """
+    energy = axis.centers
+    first = int(np.flatnonzero(values >= level)[0])
+    if first == 0:
+        return None
+    low, high = values[first - 1], values[first]
+    if low <= 0:
+        # nothing to interpolate from: the lowest energy with an area
+        return energy[first]
+    part = np.log(level / low) / np.log(high / low)
+    return energy[first - 1] * (energy[first] / energy[first - 1]).to_value("") ** part
+
+
+def bias_threshold(kernel: np.ndarray, energy_true: Axis, energy: Axis, limit: float) -> u.Quantity | None:
+    """Energy above which the mean of energy / energy_true - 1 is below a limit.
+
+    Parameters
+    ----------
+    kernel : array, shape (n_true, n_energy)
+        Not zero everywhere.
+    energy_true, energy : Axis
+    limit : float
+        Positive.
+
+    Returns
+    -------
+    threshold : Quantity or None
+        True energy where the bias, followed upward from its maximum, falls to the limit, times 1 + limit; None if the
+        bias nowhere exceeds it, infinite if it nowhere falls to it.
+    """
+    true, norm = energy_true.centers.to_value(u.TeV), kernel.sum(axis=1)
+    reconstructed = kernel @ energy.centers.to_value(u.TeV)
+    mean = np.divide(reconstructed, norm, out=np.zeros_like(norm), where=norm > 0)
+    bias = mean / true - 1
+    first = int(np.argmax(bias))
+    if bias[first] <= limit:
+        return None
+    low = first + np.flatnonzero(bias[first:] <= limit)
+    if not low.size:
+        return np.inf * u.TeV
+    # linear in the logarithms of both, between the last centre above the limit and the first one below it
+    n = int(low[0])
+    above, below = np.log(bias[n - 1]), np.log(max(bias[n], np.finfo(float).tiny))
+    part = (np.log(limit) - above) / (below - above)
+    return true[n - 1] * (true[n] / true[n - 1]) ** part * (1 + limit) * u.TeV
 
 
 def _column(bins: np.ndarray) -> np.ndarray:
@@ -328,20 +372,6 @@ def _kernel(
     if dataset.edisp.is_kernel:
         return values
     return kernels_from_density(values, edisp.axes[1], dataset.energy_true, dataset.energy)
-
-
-def _crossing(axis: Axis, values: np.ndarray, level: float) -> u.Quantity | None:
-    """First energy where the values reach a level, in log-log between bin centres; None if they start above it."""
-    energy = axis.centers
-    first = int(np.flatnonzero(values >= level)[0])
-    if first == 0:
-        return None
-    low, high = values[first - 1], values[first]
-    if low <= 0:
-        # nothing to interpolate from: the lowest energy with an area
-        return energy[first]
-    part = np.log(level / low) / np.log(high / low)
-    return energy[first - 1] * (energy[first] / energy[first - 1]).to_value("") ** part
 
 
 def _rate_per_bin(bkg: IrfTable) -> np.ndarray:
