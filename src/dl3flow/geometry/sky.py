@@ -188,7 +188,7 @@ class SkyGeometry:
 
     def pixel(self, where: SkyCoord) -> tuple[np.ndarray, np.ndarray]:
         """Zero-based pixel coordinates (x, y) of directions."""
-        at = where.transform_to(self.frame).spherical
+        at = (where if where.frame.name == self.frame else where.transform_to(self.frame)).spherical
         x, y = self.wcs.all_world2pix(at.lon.deg, at.lat.deg, 0)
         return x, y
 

@@ -10,6 +10,7 @@ from dl3flow.kernels.interpolate import hat_matrix
 
 # stands for a rate of zero where logarithms are interpolated: the smallest float32 in GADF's unit, s-1 MeV-1 sr-1
 _LOG_TINY = float(np.log(np.finfo(np.float32).tiny * 1e6))
+_RATE = u.s**-1 * u.sr**-1
 # points whose intermediate values stay in the processor's cache
 _CHUNK = 2048
 
@@ -67,16 +68,17 @@ def background_rate(
             for corner, share in zip(corners, shares, strict=True)
         )
         parts = power_law_integral(edges, np.asarray(values), _LOG_TINY + np.log(2.0))
-        parts[~inside[here]] = 0.0
+        if not inside[here].all():
+            parts[~inside[here]] = 0.0
         rate[:, here] = (
             parts.reshape(-1, energy.n_bins, oversampling).sum(axis=2).T if oversampling > 1 else parts.T
         )
-    return rate << u.Unit("s-1 sr-1")
+    return rate << _RATE
 
 
 def _log_rate(bkg: IrfTable, fill_gaps: bool) -> np.ndarray:
     """Logarithm of the rate (s-1 TeV-1 sr-1), gaps along energy filled linearly against the bin number if asked for."""
-    rate = bkg.quantity.to_value("s-1 TeV-1 sr-1")
+    rate = bkg.quantity.to_value(_RATE / u.TeV)
     n_energy = rate.shape[0]
     flat = rate.reshape(n_energy, -1)
     good = np.isfinite(flat) & (flat > 0)

@@ -25,23 +25,24 @@ def power_law_integral(edges: np.ndarray, log_values: np.ndarray, floor: float =
     """
     log_edges = np.log(edges)
     log_values = np.asarray(log_values, dtype=float)
-    positive = log_values > floor
-    v = np.maximum(log_values, _LOG_ZERO) + log_edges
-    # differences along the last axis, taken over the flat array: one long loop; those across its rows are not used
-    dv, df = np.ones(v.shape), np.ones(v.shape)
+    v = (np.maximum(log_values, _LOG_ZERO) + log_edges).reshape(-1)
     f = np.exp(v)
-    np.subtract(v.reshape(-1)[1:], v.reshape(-1)[:-1], out=dv.reshape(-1)[:-1])
-    np.subtract(f.reshape(-1)[1:], f.reshape(-1)[:-1], out=df.reshape(-1)[:-1])
-    flat = np.flatnonzero(np.abs(dv.reshape(-1)[:-1]) < _FLAT)
-    dv.reshape(-1)[flat], step = 1.0, dv.reshape(-1)[flat]
-    df /= dv
+    # differences along the last axis, taken over the flat array: one long loop; those across its rows are not used
+    dv, integral = np.empty(v.shape), np.empty(v.shape)
+    np.subtract(v[1:], v[:-1], out=dv[:-1])
+    np.subtract(f[1:], f[:-1], out=integral[:-1])
+    dv[-1] = integral[-1] = 1.0
+    flat = np.flatnonzero(np.abs(dv[:-1]) < _FLAT)
+    dv[flat], step = 1.0, dv[flat]
+    integral /= dv
     # mean of the exponential to second order
-    middle = 0.5 * (v.reshape(-1)[flat] + v.reshape(-1)[flat + 1])
-    df.reshape(-1)[flat] = np.exp(middle) * (1 + step**2 / 24)
-    integral = df[..., :-1] * np.diff(log_edges)
+    integral[flat] = np.exp(0.5 * (v[flat] + v[flat + 1])) * (1 + step**2 / 24)
+    positive = (log_values > floor).reshape(-1)
     if not positive.all():
-        integral *= positive[..., 1:] & positive[..., :-1]
-    return np.asarray(integral)
+        integral[:-1] *= positive[1:] & positive[:-1]
+    integral = integral.reshape(log_values.shape)
+    integral *= np.append(np.diff(log_edges), 1.0)
+    return integral[..., :-1]
 
 
 def gauss_legendre_bins(edges: np.ndarray, n: int = 6) -> tuple[np.ndarray, np.ndarray]:

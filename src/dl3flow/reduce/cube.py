@@ -120,7 +120,7 @@ def cube(
             geom_irf = geom_irf.cutout(observation.pointing, cutout, _MIN_RESPONSE_PIXELS)
         except InputError as error:
             raise InputError(f"{where}: {error}: change `center`, `width` or the selection") from None
-    exposure = Map(geom, (energy_true,), np.zeros((energy_true.n_bins, *geom.shape)), u.Unit("m2 s"))
+    exposure = Map(geom, (energy_true,), np.zeros((energy_true.n_bins, *geom.shape)), u.m**2 * u.s)
     if "exposure" in selection:
         exposure = exposure_map(observation, geom, energy_true)
     if "exposure" in selection and not np.any(exposure.data > 0):

@@ -1,6 +1,7 @@
 """Exposure, background, point-spread and dispersion maps of one observation."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
@@ -20,6 +21,8 @@ from dl3flow.irf.psf import point_spread
 from dl3flow.irf.table import IrfTable
 from dl3flow.kernels.integrate import gauss_legendre_bins
 
+_EXPOSURE = u.m**2 * u.s
+_PER_SR = u.sr**-1
 # of the Earth, against the stars
 _ROTATION = 2 * np.pi / 86164.0905 / u.s
 _SHORTEST_STEP = 1 * u.s
@@ -27,10 +30,12 @@ _SHORTEST_STEP = 1 * u.s
 
 def exposure_map(observation: Observation, geom: Geometry, energy_true: Axis) -> Map:
     """Effective area at the bin centres times livetime, m2 s; on (energy_true,)."""
-    area = effective_area(observation.aeff, energy_true.centers, _offset(observation, geom))
-    exposure = area.to_value("m2")
-    exposure *= observation.livetime.to_value("s")
-    return Map(geom, (energy_true,), exposure, u.Unit("m2 s"))
+    # the livetime goes into the table, which is smaller than the map
+    livetime = observation.livetime.to_value(u.s)
+    data = {name: values * livetime for name, values in observation.aeff.data.items()}
+    scaled = replace(observation.aeff, data=data)
+    exposure = effective_area(scaled, energy_true.centers, _offset(observation, geom)).to_value(u.m**2)
+    return Map(geom, (energy_true,), exposure, _EXPOSURE)
 
 
 def background_map(
@@ -63,11 +68,11 @@ def background_map(
     for seconds, (fov_lon, fov_lat) in _orientations(observation, bkg, geom, fov_rotation_step):
         rate = background_rate(
             bkg, energy, fov_lon.ravel(), fov_lat.ravel(), oversampling=oversampling, fill_gaps=fill_gaps
-        ).to_value("s-1 sr-1")
+        ).to_value(_PER_SR / u.s)
         rate *= seconds
         total = rate if total is None else np.add(total, rate, out=total)
     counts = np.zeros((energy.n_bins, *geom.shape)) if total is None else total.reshape(-1, *geom.shape)
-    counts *= geom.solid_angle.to_value("sr") * observation.phase_fraction
+    counts *= geom.solid_angle.to_value(u.sr) * observation.phase_fraction
     return Map(geom, (energy,), counts)
 
 
@@ -116,9 +121,9 @@ def psf_map(
 ) -> PsfMap:
     """Point spread at each pixel's offset, normalised on ``rad``; the exposure there is computed where it is not given."""
     values = point_spread(psf, energy_true.centers, rad, _offset(observation, geom).ravel())
-    data = values.to_value("sr-1").reshape(energy_true.n_bins, rad.n_bins, *geom.shape)
+    data = values.to_value(_PER_SR).reshape(energy_true.n_bins, rad.n_bins, *geom.shape)
     exposure = exposure_map(observation, geom, energy_true) if exposure is None else exposure
-    return PsfMap(Map(geom, (energy_true, rad), data, u.Unit("sr-1")), exposure)
+    return PsfMap(Map(geom, (energy_true, rad), data, _PER_SR), exposure)
 
 
 def edisp_map(
