@@ -4,6 +4,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 
+from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis, parse_energy_edges, parse_positive_angle
 
 
@@ -73,3 +74,13 @@ def test_is_close_compares_name_and_edges() -> None:
     assert axis.is_close(Axis("energy", np.array([1000, 2000]) * u.GeV, "log"))
     assert not axis.is_close(axis.renamed("energy_true"))
     assert not axis.is_close(Axis("energy", [1, 2.1] * u.TeV, "log"))
+
+
+def test_parts_and_places_of_edges() -> None:
+    axis = Axis.from_bounds("energy", 1 * u.TeV, 100 * u.TeV, 4)
+    part = axis.part(1, 3)
+    assert part.edges.value == pytest.approx(10 ** np.array([0.5, 1, 1.5]))
+    assert part.scale == "log"
+    assert axis.edge_index([1e3, 1e4 * (1 + 1e-7), 1e5] * u.GeV, "here").tolist() == [0, 2, 4]
+    with pytest.raises(InputError, match="here: 50 TeV is no edge of its axis 'energy'"):
+        axis.edge_index([10, 50] * u.TeV, "here")
