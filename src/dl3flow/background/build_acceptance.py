@@ -94,7 +94,7 @@ def build_acceptance(
     radius: PositiveAngle = 2.5 * u.deg,
     binsz: PositiveAngle = 0.2 * u.deg,
     zenith_bins: list[Annotated[u.Quantity, u.deg]] | None = None,
-    min_counts: int = 1000,
+    min_counts: int = 2000,
     smoothing: PositiveAngle = 0.4 * u.deg,
     below_threshold: bool = False,
 ) -> tuple[IrfTable, ...]:
@@ -107,9 +107,9 @@ def build_acceptance(
     corrected for the exclusion, by zenith bins: Mohrmann et al. (2019), A&A 632, A72, section 4. Run-wise factors keep
     runs of higher rate from printing their exclusion and threshold on the shape.
 
-    Where counts are few: energies share one shape until together they have ``min_counts``; ``bkg_3d`` is a radial profile
-    times the smoothed ratio of counts to that profile, which tends to one where nothing was counted; and the spectrum
-    goes on as a power law fitted to its end where an energy bin has fewer than 25 counts.
+    Where counts are few: energies share one shape until together they have ``min_counts``; rings join until they have 200;
+    ``bkg_3d`` is a radial profile times the smoothed ratio of counts to that profile, which tends to one where hardly
+    anything was counted; and the spectrum goes on as a power law fitted to its end where an energy bin has fewer than 25.
 
     Parameters
     ----------
@@ -147,11 +147,12 @@ def build_acceptance(
         For edges that do not increase, runs of several instruments, a run whose zenith is unknown, or no event.
     """
     edges = _zenith_edges(zenith_bins)
-    cells = (_rings if kind == "bkg_2d" else _squares)(radius, binsz)
-    if cells.number * energy.n_bins > _MOST_CELLS:
+    number = (2 * float((radius / binsz).to_value(""))) ** (1 if kind == "bkg_2d" else 2)
+    if number * energy.n_bins > _MOST_CELLS:
         raise InputError(
-            f"a background of {energy.n_bins} x {cells.number} cells is too large: make `binsz` larger or `radius` smaller"
+            f"a background of {energy.n_bins} x {number:.0f} cells is too large: make `binsz` larger or `radius` smaller"
         )
+    cells = (_rings if kind == "bkg_2d" else _squares)(radius, binsz)
     sums = [_Sums(np.zeros((energy.n_bins, cells.number))) for _ in edges[1:]]
     warnings: list[str] = []
     origin: tuple[Any, ...] | None = None

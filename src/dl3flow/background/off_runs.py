@@ -26,7 +26,7 @@ from dl3flow.geometry.axis import Axis, PositiveAngle
 from dl3flow.geometry.region import BINSZ, Geometry, RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.rad_max import cut_radius
-from dl3flow.kernels.acceptance import energy_groups
+from dl3flow.kernels.acceptance import joined_bins
 
 _WIDEST = 20 * u.deg
 
@@ -271,7 +271,7 @@ def _norms(
         )
     groups = np.zeros(len(on), dtype=int)
     if min_counts is not None:
-        groups = energy_groups(np.minimum(on, off), max(min_counts, 1))
+        groups = joined_bins(np.minimum(on, off), max(min_counts, 1))
     ratio = np.bincount(groups, on) / np.bincount(groups, expected)
     error = on.sum() / expected.sum() * np.sqrt(1 / on.sum() + 1 / off.sum())
     return ratio[groups], float(error)

@@ -11,13 +11,13 @@ Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _MAX_ITERATIONS = 200
 _PRECISION = 1e-9
-# stands for no count in a ring that is filled at other energies, so that its rate is small and not zero
-_HALF = 0.5
 # counts by which a smoothed ratio is drawn to one
 _PRIOR = 4.0
 # an energy bin with fewer counts takes its rate from the power law of the bins below
 _FEW = 25
 _TAIL_BINS = 5
+# no group of rings is empty
+_SOME = 1e-9
 _INDEX_RANGE = (-2.0, 10.0)
 
 
@@ -71,7 +71,7 @@ def fit_separable(
     shape_of : function
         Of counts and expectation for a flat shape, (n_groups, n_cells) each.
     """
-    group = energy_groups(counts.sum(axis=1), min_counts)
+    group = joined_bins(counts.sum(axis=1), min_counts)
     member = np.equal.outer(np.arange(group.max() + 1), group).astype(float)
     weight = area.sum(axis=0) / area.sum()
     per_energy = counts.sum(axis=1)
@@ -102,8 +102,8 @@ def fit_separable(
     return Separable(spectrum, shape, norms, exposure)
 
 
-def energy_groups(counts: np.ndarray, min_counts: int) -> np.ndarray:
-    """Group of each energy: neighbours join, from low energies, until they hold ``min_counts``; the rest joins the last."""
+def joined_bins(counts: np.ndarray, min_counts: float) -> np.ndarray:
+    """Group of each bin: neighbours join, from the first, until they hold ``min_counts``; what is left joins the last group."""
     groups = np.zeros(len(counts), dtype=int)
     group, start = 0, 0
     for k in range(len(counts)):
@@ -113,30 +113,36 @@ def energy_groups(counts: np.ndarray, min_counts: int) -> np.ndarray:
     return np.minimum(groups, max(group - 1, 0))
 
 
-def radial_shape(offset: np.ndarray) -> Shape:
-    """Shape that depends on the offset alone.
+def radial_shape(offset: np.ndarray, ring_counts: float = 200.0) -> Shape:
+    """Shape that depends on the offset alone; its logarithm is linear between rings.
+
+    From the centre outwards, rings join until they hold ``ring_counts``, or an eighth of all counts where that is less.
 
     Parameters
     ----------
     offset : array, shape (n_cells,)
-        In widths of a ring; between the rings' middles the logarithm is interpolated.
+        In widths of a ring.
+    ring_counts : float
     """
     ring = offset.astype(int)
     number = int(ring.max()) + 1
-    middles = np.arange(number) + 0.5
 
     def shape(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
-        n, mu = (
-            np.array([np.bincount(ring, row, number) for row in values]) for values in (counts, expected)
-        )
-        is_filled = n.sum(axis=0) > 0
-        profile = _ratio(np.where(is_filled, np.maximum(n, _HALF), 0.0), mu)
+        total = np.bincount(ring, counts.sum(axis=0), number)
         found = np.zeros(counts.shape)
-        for row, values in zip(found, profile, strict=True):
-            good = values > 0
-            if good.any():
-                logarithm = np.interp(offset, middles[good], np.log(values[good]))
-                row[:] = np.where(good[ring], np.exp(logarithm), 0.0)
+        for row, per_cell, of_flat in zip(found, counts, expected, strict=True):
+            n, mu = (np.bincount(ring, values, number) for values in (per_cell, of_flat))
+            # a ring that is empty at all energies lies beyond the camera
+            filled = np.nonzero((total > 0) & (mu > 0))[0]
+            if n[filled].sum() == 0:
+                continue
+            joined = joined_bins(n[filled], max(min(ring_counts, n.sum() / 8), _SOME))
+            n, mu, at = (
+                np.bincount(joined, values[filled])
+                for values in (n, mu, np.bincount(ring, of_flat * offset, number))
+            )
+            logarithm = np.interp(offset, at / mu, np.log(n / mu))
+            row[:] = np.where(np.isin(ring, filled), np.exp(logarithm), 0.0)
         return found
 
     return shape
