@@ -309,6 +309,25 @@ def test_histogram_counts_pixels_away_from_sources(sky_map):
     assert sum(bar.get_height() for bar in bars) == away.size
 
 
+def test_histogram_drops_the_excluded_pixels(sky_map):
+    product = sky_map("background", 1)
+    geom = product.maps["sqrt_ts"].sky
+    text = f"icrs;circle({geom.center.ra.deg}, {geom.center.dec.deg}, 0.5)"
+    figure = draw("excess_map", type(product)(product.maps, {**product.meta, "exclusion": text}))
+    sigma = product.maps["sqrt_ts"].data
+    outside = sigma[np.isfinite(sigma) & (np.degrees(geom.separation(geom.center)) > 0.5)]
+    assert (
+        f"outside the exclusion: mean {style.rounded(outside.mean())}, width {outside.std():.2f}"
+        in labels(figure)
+    )
+    histogram = next(a for a in figure.axes if a.get_ylabel() == "Pixels")
+    bars = next(c for c in histogram.containers if len(c) > 1)
+    assert sum(bar.get_height() for bar in bars) == outside.size
+    normal = next(line for line in histogram.lines if line.get_label() == "normal of their mean and width")
+    x, y = normal.get_data()
+    assert x[np.argmax(y)] == pytest.approx(outside.mean(), abs=0.03)
+
+
 def test_dataset_sums_only_safe_bins(dataset):
     product = dataset(5)
     figure = draw("dataset", product)
