@@ -97,7 +97,12 @@ def write_ogip(path: Path, dataset: Dataset, provenance: Provenance) -> Path:
     write_hdus(
         names["rmf"], [primary_hdu(), matrix, _ebounds_hdu(dataset.energy), provenance_hdu({}, provenance)]
     )
-    facts = {"EXPOSURE": livetime, "TELESCOP": str(dataset.meta.get("telescope") or "unknown")}
+    ids = [int(number) for number in dataset.meta.get("obs_ids", ())]
+    facts = {
+        "EXPOSURE": livetime,
+        "TELESCOP": str(dataset.meta.get("telescope") or "unknown"),
+        "OBS_ID": ids[0] if len(ids) == 1 else dataset.name,
+    }
     scale = np.ones(dataset.energy.n_bins)
     links = {keyword: names[kind].name for kind, keyword in _KEYWORDS.items()}
     if isinstance(dataset.background, OffCounts):
@@ -114,9 +119,6 @@ def write_ogip(path: Path, dataset: Dataset, provenance: Provenance) -> Path:
     spectrum = _spectrum_hdu(
         dataset.counts, scale, dataset.mask_safe, {**facts, "HDUCLAS2": "TOTAL", **links}
     )
-    ids = [int(number) for number in dataset.meta.get("obs_ids", ())]
-    if len(ids) == 1:
-        spectrum.header["OBS_ID"] = ids[0]
     last = provenance_hdu(dataset.meta, provenance, NAME=dataset.name, REGION=dataset.geom.text)
     write_hdus(pha, _with_bounds(spectrum, dataset, dataset.geom.text, last))
     return pha
@@ -146,7 +148,7 @@ def read_ogip(path: Path, name: str | None = None) -> Dataset:
         spectrum = _Spectrum(hdus, path)
         own, notes = own_meta(hdus, path), list[str]()
         geom = _region(hdus, path, notes)
-        gti = read_gti(hdus, path) if "GTI" in (hdu.name for hdu in hdus) else read_gti(fits.HDUList(), path)
+        gti = read_gti(hdus, path)
         own_name = own_text(hdus, path, "NAME")
         telescope = spectrum.text("TELESCOP", "unknown")
         obs_ids = _observations(spectrum.table.header)
@@ -333,7 +335,8 @@ def _with_bounds(
     spectrum: fits.BinTableHDU, dataset: Dataset, region: str, last: fits.BinTableHDU
 ) -> list[Any]:
     places = [region_hdu("REGION", region)] if region else []
-    return [primary_hdu(), spectrum, _ebounds_hdu(dataset.energy), *places, gti_hdu(dataset.gti), last]
+    times = [gti_hdu(dataset.gti)] if len(dataset.gti.start) else []
+    return [primary_hdu(), spectrum, _ebounds_hdu(dataset.energy), *places, *times, last]
 
 
 class _Spectrum:

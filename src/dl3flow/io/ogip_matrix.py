@@ -37,8 +37,9 @@ def matrix_hdu(low: np.ndarray, high: np.ndarray, matrix: np.ndarray) -> fits.Bi
         fits.Column("ENERG_LO", "D", "keV", array=low),
         fits.Column("ENERG_HI", "D", "keV", array=high),
         fits.Column("N_GRP", "I", array=np.ones(n_rows)),
-        fits.Column("F_CHAN", "J", array=first),
-        fits.Column("N_CHAN", "J", array=last - first),
+        # two cells, the second unused: gammapy takes a single number for no list of groups
+        fits.Column("F_CHAN", "2J", array=np.stack([first, np.zeros(n_rows)], axis=1)),
+        fits.Column("N_CHAN", "2J", array=np.stack([last - first, np.zeros(n_rows)], axis=1)),
         fits.Column("MATRIX", f"{width}D", array=rows),
     ]
     table = fits.BinTableHDU.from_columns(columns, name="MATRIX")
