@@ -43,6 +43,7 @@ def test_events(tmp_path):
         fits.Column("TIME", "D", unit="s", array=[3.1e8, 3.2e8, 3.8e8]),
         fits.Column("EVENT_ID", "J", array=[1, 2, 3]),
         fits.Column("EVENT_TYPE", "32X", array=bits),
+        fits.Column("PULSE_PHASE", "D", array=[0.1, 0.5, 0.9]),
     ]
     gti = [
         fits.Column("START", "D", unit="s", array=[3e8, 3.5e8]),
@@ -56,6 +57,7 @@ def test_events(tmp_path):
     assert events.event_type[:, 0].tolist() == [True, False, True]
     assert events.event_type[:, 1].tolist() == [False, True, False]
     assert not events.event_type[:, 2:].any()
+    assert events.phase.tolist() == [0.1, 0.5, 0.9]
     assert good.ontime.to_value("s") == pytest.approx(9e7)
     assert warnings == []
 

@@ -2,20 +2,24 @@
 
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pytest
 
+from dl3flow.data.observation import HduEntry, ObservationEntry
 from dl3flow.geometry.axis import Axis
 from dl3flow.io.fermi import read_fermi_psf
 from dl3flow.io.gadf import read_observation
-from dl3flow.io.gadf_index import read_index
+from dl3flow.io.gadf_index import read_index, write_hdu_index, write_observation_index
 from dl3flow.io.gadf_irf import read_irfs
+from dl3flow.io.gadf_write import write_observation
 from dl3flow.irf.aeff import effective_area
 from dl3flow.irf.bkg import background_rate
-from dl3flow.irf.psf import point_spread, psf_table
+from dl3flow.irf.psf import point_spread, psf_king, psf_table
+from dl3flow.irf.table import IrfTable
 
 pytest.importorskip("gammapy")
 pytestmark = pytest.mark.peer
@@ -209,3 +213,53 @@ def test_flare_in_ten_minutes(hess_dl3):
     assert len(found) > 5
     assert [n for _, n in found] == [n for _, n in sorted(expected)]
     assert [s for s, _ in found] == pytest.approx([s for s, _ in sorted(expected)], abs=1e-4)
+
+
+@pytest.mark.parametrize("n_energy", [1, 5])
+def test_what_we_write(demo_run, tmp_path, n_energy):
+    """gammapy reads our King profile, directional cuts (one radius or several), event types and phases."""
+    from gammapy.data import DataStore
+
+    true = Axis.from_bounds("energy_true", 0.1 * u.TeV, 100 * u.TeV, 6)
+    offset = Axis.from_nodes("offset", [0.0, 1.0, 3.0] * u.deg)
+    king = {"GAMMA": np.full((6, 3), 2.0), "SIGMA": np.linspace(0.03, 0.09, 18).reshape(6, 3)}
+    units = {"GAMMA": u.dimensionless_unscaled, "SIGMA": u.deg}
+    energy = Axis.from_bounds("energy", 0.1 * u.TeV, 100 * u.TeV, n_energy)
+    radii = {"RAD_MAX": np.linspace(0.1, 0.3, n_energy)[:, None]}
+    single = Axis("offset", [0.0, 2.0] * u.deg)
+    n = len(demo_run.events)
+    bits = np.zeros((n, 32), dtype=bool)
+    bits[::3, 4] = True
+    run = replace(
+        demo_run,
+        events=replace(demo_run.events, event_type=bits, phase=np.linspace(0, 1, n, endpoint=False)),
+        aeff=replace(demo_run.aeff, meta={**demo_run.aeff.meta, "is_pointlike": True}),
+        psf=IrfTable("psf_king", (true, offset), king, units, {"is_pointlike": False}),
+        rad_max=IrfTable("rad_max_2d", (energy, single), radii, {"RAD_MAX": u.deg}, {"is_pointlike": True}),
+    )
+    write_observation(tmp_path / "run.fits", run)
+    kinds = {"events": "events", "gti": "gti", "aeff": "aeff_2d", "psf": "psf_king", "rad_max": "rad_max_2d"}
+    hdus = {name: HduEntry("run.fits", name.upper(), kind) for name, kind in kinds.items()}
+    entry = ObservationEntry(
+        1001, "Crab", 83.63, 22.51, run.meta["tstart"], run.meta["tstop"], 51910.0, "tt", None, 0, "T", hdus
+    )
+    write_observation_index(tmp_path / "obs-index.fits.gz", [entry])
+    write_hdu_index(tmp_path / "hdu-index.fits.gz", [entry])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        theirs = DataStore.from_dir(tmp_path).get_observations(
+            [1001], required_irf=["aeff", "psf", "rad_max"]
+        )[0]
+        table = theirs.events.table
+    assert np.array_equal(table["EVENT_TYPE"][:, 31 - 4], bits[:, 4])
+    assert np.array_equal(table["PHASE"], run.events.phase)
+    assert theirs.rad_max.quantity.to_value("deg") == pytest.approx(radii["RAD_MAX"])
+    assert theirs.rad_max.is_fixed_rad_max == (n_energy == 1)
+    assert theirs.aeff.is_pointlike
+    rad = np.linspace(0.01, 0.3, 10) * u.deg
+    at, away = [1.0, 20.0] * u.TeV, [0.0, 1.7] * u.deg
+    expected = theirs.psf.evaluate(energy_true=at[:, None, None], rad=rad[:, None], offset=away).to_value(
+        "sr-1"
+    )
+    found = psf_king(run.psf, at, rad, away) / (2 * np.pi) * (1 - 1 / 2.0)
+    assert found == pytest.approx(expected, rel=1e-6)

@@ -298,15 +298,18 @@ def _event_type(hdu: fits.BinTableHDU, where: str, warnings: list[str]) -> np.nd
 
 def _phase(hdu: fits.BinTableHDU, where: str, warnings: list[str]) -> np.ndarray | None:
     """Phases in [0, 1); None where the file has none, or some that are not finite."""
-    if not _has(hdu, "PHASE"):
+    column = next(
+        (name for name in ("PHASE", "PULSE_PHASE") if _has(hdu, name)), None
+    )  # the latter: Fermi tools
+    if column is None:
         return None
-    values = number_column(hdu, "PHASE", where).astype(float)
+    values = number_column(hdu, column, where).astype(float)
     if values.ndim != 1 or not np.isfinite(values).all():
-        warnings.append(f"{where}: the column 'PHASE' has values that are no numbers and is not used")
+        warnings.append(f"{where}: the column '{column}' has values that are no numbers and is not used")
         return None
     if ((values < 0) | (values >= 1)).any():
         warnings.append(
-            f"{where}: the column 'PHASE' has values outside 0 to 1, whose whole turns were left out"
+            f"{where}: the column '{column}' has values outside 0 to 1, whose whole turns were left out"
         )
         values = values - np.floor(values)
     return values
