@@ -95,7 +95,7 @@ def test_the_plan_of_a_good_analysis(folder: Path) -> None:
     assert json.loads(analysis.fits["joint"].job.options)["free"] == ["norm"]
     options = json.loads(analysis.reductions["cube"].jobs[1003].options)
     assert options["name"] == "cube-1003"
-    assert options["entry"]["obs_id"] == 1003
+    assert options["run"]["entry"]["obs_id"] == 1003
     assert options["recipe"]["binsz"] == "0.1 deg"
     assert plan.sources["sim"].files(1003) == {
         "events": ["results/dl3/sim/data/1003.fits.gz"],
@@ -165,7 +165,13 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
     ("path", "value", "words"),
     [
         ("reductoins", {}, ["unknown key 'reductoins'", "did you mean 'reductions'?", "estimators"]),
-        ("inputs", {}, ["unknown key 'inputs'", "choices:"]),
+        ("inputs", {"x": {"reader": "ogip"}}, ["inputs.x: the key 'path' is missing"]),
+        ("inputs", {"x": {"reader": "ogi", "path": "a"}}, ["inputs.x.reader: 'ogi'", "did you mean 'ogip'?"]),
+        ("inputs", {"x": {"reader": "ogip", "path": "nowhere"}}, ["inputs.x.path: there is no file 'nowhere'"]),
+        ("inputs", {"x": {"reader": "ogip", "path": "."}}, ["inputs.x.path: ", "holds no file pha*.fits"]),
+        ("inputs", {"cube": {"reader": "ogip", "path": "."}}, ["`reductions` has a product of that name too"]),
+        ("observations/runs/events", {"phas": 1}, ["runs.events: unknown option 'phas'", "did you mean 'phase'?"]),
+        ("reductions/cube/ogip", True, ["cube.ogip: OGIP files hold spectra with measured off counts"]),
         ("reductions", ..., ["the key 'reductions' is missing"]),
         ("reductions", {}, ["reductions: the section is empty"]),
         ("reductions", [1], ["reductions: expected names with values, found [1]"]),
@@ -195,8 +201,8 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
         ),
         (
             "reductions/cube/recipe/name",
-            "spectrum",
-            ["reductions.cube.recipe.name: unknown recipe 'spectrum'", "choices: cube"],
+            "spektrum",
+            ["reductions.cube.recipe.name: unknown recipe 'spektrum'", "did you mean 'spectrum'?", "cube"],
         ),
         (
             "reductions/cube/recipe/bins",
@@ -236,13 +242,13 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
         ),
         (
             "reductions/cube/safe_mask/0/name",
-            "aeff_max",
-            ["safe_mask[0].name: unknown safe mask 'aeff_max'", "aeff_default"],
+            "aeff_min",
+            ["safe_mask[0].name: unknown safe mask 'aeff_min'", "aeff_default"],
         ),
         (
             "reductions/cube/background/name",
-            "ring",
-            ["background.name: unknown background method 'ring'", "choices: fov"],
+            "rings",
+            ["background.name: unknown background method 'rings'", "did you mean 'ring'?"],
         ),
         (
             "reductions/cube/background/method",
@@ -270,7 +276,7 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
         (
             "fits/joint/datasets",
             ["cub"],
-            ["fits.joint.datasets: unknown reduction 'cub'", "did you mean 'cube'?"],
+            ["fits.joint.datasets: unknown reduction or input 'cub'", "did you mean 'cube'?"],
         ),
         ("fits/joint/datasets", [], ["fits.joint.datasets: name each reduction once"]),
         ("fits/joint/datasets", ["cube", "cube"], ["fits.joint.datasets: name each reduction once"]),

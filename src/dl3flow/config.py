@@ -19,15 +19,16 @@ from dl3flow.fit.npred import frame_of, icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.geometry.region import Geometry, RegionGeometry
+from dl3flow.io.datasets import READERS, input_files
 from dl3flow.io.files import read_text
 from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Component, Models
 from dl3flow.models.spectral import SPECTRAL_MODELS
-from dl3flow.plan import Analysis, Estimator, Fit, Further, Job, Plan, Reduction
+from dl3flow.plan import Analysis, Estimator, External, Fit, Further, Job, Plan, Reduction
 from dl3flow.reduce.select import select_observations
 from dl3flow.registry import Plugin, convert
-from dl3flow.sources import Group, Sources, canonical, existing_file, missing_files, new_job
+from dl3flow.sources import Group, Sources, canonical, existing_file, existing_path, missing_files, new_job
 
 MODES = ("joint", "stacked")
 ON_ERROR = ("stop", "skip")
@@ -82,8 +83,19 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
     InputError
     """
     content = read_yaml(path)
-    keys = ("name", "observations", "reductions", "models", "fits", "estimators", "on_error")
-    check_keys(content, keys, str(path), required=("observations", "reductions"))
+    keys = (
+        "name",
+        "observations",
+        "reductions",
+        "inputs",
+        "models",
+        "fits",
+        "estimators",
+        "on_error",
+    )
+    check_keys(
+        content, keys, str(path), required=() if content.get("inputs") else ("observations", "reductions")
+    )
     name = as_text(content.get("name", path.stem), f"{path}: name")
     if not NAME_PATTERN.fullmatch(name) or name in _RESERVED:
         raise InputError(
@@ -118,12 +130,14 @@ class _Reader:
         )
         self.plots = registered("dl3flow.plots", "PLOTS")
         self._check_names()
+        is_whole = not content.get("inputs")
         self.groups = {
-            name: self.group(name, entry) for name, entry in self.section("observations", required=True)
+            name: self.group(name, entry) for name, entry in self.section("observations", required=is_whole)
         }
         self.reductions = {
-            name: self.reduction(name, entry) for name, entry in self.section("reductions", required=True)
+            name: self.reduction(name, entry) for name, entry in self.section("reductions", required=is_whole)
         }
+        self.inputs = {name: self.input(name, entry) for name, entry in self.section("inputs")}
         self.models_text, self.models = self.read_models()
         self.fits = {name: self.fit(name, entry) for name, entry in self.section("fits")}
 
@@ -139,7 +153,7 @@ class _Reader:
 
     def _check_names(self) -> None:
         seen: dict[str, str] = {}
-        for section in ("reductions", "fits", "estimators"):
+        for section in ("reductions", "inputs", "fits", "estimators"):
             for name, _ in self.section(section):
                 if name in seen:
                     raise InputError(
@@ -201,7 +215,11 @@ class _Reader:
             entry["observations"], self.groups, "group of observations", f"{where}.observations"
         )
         background, mask_file, used = self.background(entry.get("background"), f"{where}.background")
-        sections = {"recipe": entry["recipe"], "safe_mask": entry.get("safe_mask", []), "background": background}
+        sections = {
+            "recipe": entry["recipe"],
+            "safe_mask": entry.get("safe_mask", []),
+            "background": background,
+        }
         chain = parse_chain(sections, f"{where}.")
         try:
             geom, _ = chain.geometries
@@ -217,14 +235,14 @@ class _Reader:
             runs = [] if further is None else [self.groups[further.group].run(k) for k in matched]
             options = {**sections, "name": f"{name}-{obs_id}", "run": group.run(obs_id), "off": runs}
             jobs[obs_id] = Job(canonical(options, where), code)
-        stack = new_job("stack_observations", {"name": name, "recipe": entry["recipe"]}, chain.recipe, where=where)
+        stack = new_job(
+            "stack_observations", {"name": name, "recipe": entry["recipe"]}, chain.recipe, where=where
+        )
         ogip = self.ogip(name, entry.get("ogip", False), chain, f"{where}.ogip")
         plot = self.plot("dataset", where)
         return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip), chain
 
-    def further(
-        self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str
-    ) -> Further | None:
+    def further(self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str) -> Further | None:
         """Further runs that a background method asks for, matched to each run or all for its models."""
         section = chain.background
         if section is None or not section.off:
@@ -295,12 +313,15 @@ class _Reader:
         check_keys(entry, ("datasets", "mode", "background", "energy"), where, required=("datasets", "mode"))
         mode = as_choice(entry["mode"], MODES, f"{where}.mode")
         datasets = convert(entry["datasets"], list[str], f"{where}.datasets")
+        known = [*self.reductions, *self.inputs]
         for dataset in datasets:
-            find_entry(dataset, self.reductions, "reduction", f"{where}.datasets")
+            find_entry(dataset, known, "reduction or input", f"{where}.datasets")
         if not datasets or len(set(datasets)) != len(datasets):
             raise InputError(
-                f"{where}.datasets: name each reduction once, found {datasets!r} {choices('', self.reductions)}"
+                f"{where}.datasets: name each reduction once, found {datasets!r} {choices('', known)}"
             )
+        reductions = [name for name in datasets if name in self.reductions]
+        inputs = {name: self.inputs[name] for name in datasets if name in self.inputs}
         background = entry.get("background", {})
         check_keys(background, ("free",), f"{where}.background")
         free = convert(background.get("free", ["norm"]), list[str], f"{where}.background.free")
@@ -311,15 +332,30 @@ class _Reader:
             find_entry(dataset, datasets, "dataset of this fit", f"{where}.energy")
             self.check_energy(dataset, limits, f"{where}.energy.{dataset}")
         self.check_model_datasets(mode, datasets, where)
-        self.check_positions(datasets, where)
-        options = {"models": self.models_text, "free": free, "energy": energy}
+        self.check_positions(reductions, where)
+        self.check_places(reductions, where)
+        data = {"energy": energy, "inputs": {key: given.counts for key, given in inputs.items()}}
         return Fit(
             name,
             mode,
-            tuple(datasets),
-            new_job("fit_datasets", options, where=where),
+            tuple(reductions),
+            tuple(file for given in inputs.values() for file in given.files),
+            data,
+            new_job("fit_datasets", {"models": self.models_text, "free": free, **data}, where=where),
             self.plot("fit", where),
         )
+
+    def input(self, name: str, entry: Any) -> External:
+        """Data reduced elsewhere: the files that exist now."""
+        where = f"{self.path}: inputs.{name}"
+        check_keys(entry, ("reader", "path"), where, required=("reader", "path"))
+        reader = as_choice(entry["reader"], list(READERS), f"{where}.reader")
+        path = existing_path(as_text(entry["path"], f"{where}.path"), f"{where}.path")
+        try:
+            main, named = input_files(reader, path)
+        except InputError as error:
+            raise InputError(f"{where}.path: {error}") from None
+        return External(reader, tuple(map(str, main)), tuple(map(str, named)))
 
     def told(self) -> dict[str, Any]:
         """What the report says of the configuration: all that can change a product."""
@@ -344,10 +380,12 @@ class _Reader:
         return found
 
     def check_energy(self, reduction: str, limits: Any, where: str) -> None:
-        """Raise unless the limits hold at least one whole bin of the reduction."""
+        """Raise unless the limits hold at least one whole bin of the reduction; the bins of an input are not known yet."""
         bounds = convert(limits, list[u.Quantity[u.TeV]], where)
         if len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise InputError(f"{where}: expected `[low, high]` with low below high, found {limits!r}")
+        if reduction in self.inputs:
+            return
         axis = self.reductions[reduction][1].energy
         if not axis.contains_bin(*bounds).any():
             raise InputError(
@@ -410,8 +448,23 @@ class _Reader:
                     "nearest pointing, outside every field of view: correct its `lon_0` and `lat_0`, or select other observations"
                 )
 
+    def check_places(self, reductions: Sequence[str], where: str) -> None:
+        """Raise if a map would be fitted with a source that has no place."""
+        for source in () if self.models is None else self.models.sources:
+            for name in reductions if source.spatial is None else ():
+                names = [*self.dataset_names(name, "joint"), name]
+                seen = source.datasets is None or set(source.datasets) & set(names)
+                if seen and not isinstance(self.reductions[name][1].geometries[0], RegionGeometry):
+                    raise InputError(
+                        f"{where}: the source '{source.name}' has no spatial model, which the map '{name}' needs: add one, or restrict "
+                        "the source to spectra by `datasets_names`"
+                    )
+
     def dataset_names(self, reduction: str, mode: str) -> list[str]:
-        """Names of the datasets that a fit takes from a reduction."""
+        """Names of the datasets that a fit takes from a reduction or an input."""
+        if reduction in self.inputs:
+            n = len(self.inputs[reduction].main)
+            return [reduction] if n == 1 else [f"{reduction}-{k}" for k in range(n)]
         jobs = self.reductions[reduction][0].jobs
         return [reduction] if mode == "stacked" else [f"{reduction}-{obs_id}" for obs_id in jobs]
 
@@ -443,8 +496,16 @@ class _Reader:
             edges = bound["energy"].edges
             for key in self.content["fits"][fit]["datasets"] if fit else [reduction]:
                 self.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
-        energy = self.content["fits"][fit].get("energy", {}) if fit else {}
-        job = new_job(step, {"estimator": own, "energy": energy}, plugin, where=where)
+        if not is_table:
+            used = self.fits[fit].reductions if fit else [reduction]
+            spectra = [k for k in used if isinstance(self.reductions[k][1].geometries[0], RegionGeometry)]
+            if spectra or (fit and self.fits[fit].external):
+                what = f"the spectra '{spectra[0]}'" if spectra else "data reduced elsewhere"
+                raise InputError(
+                    f"{where}: '{kind}' makes maps, and {what} are none: take a reduction with the recipe `cube`"
+                )
+        data = self.fits[fit].data if fit else {"energy": {}}
+        job = new_job(step, {"estimator": own, **data}, plugin, where=where)
         sources = {} if fit or self.models is None else icrs_positions(self.models)
         plot = self.plot(kind, where, sources)
         return Estimator(name, "ecsv" if is_table else "fits", fit, reduction, job, plot)

@@ -123,6 +123,34 @@ class Reduction:
 
 
 @dataclass(frozen=True, eq=False)
+class External:
+    """Data reduced elsewhere.
+
+    Attributes
+    ----------
+    reader : str
+    main : tuple of str
+        Files to read.
+    named : tuple of str
+        Files that are read by way of them.
+    """
+
+    reader: str
+    main: tuple[str, ...]
+    named: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files."""
+        return (*self.main, *self.named)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """How a step finds its files among those of all inputs."""
+        return {"reader": self.reader, "main": len(self.main), "all": len(self.files)}
+
+
+@dataclass(frozen=True, eq=False)
 class Fit:
     """One fit.
 
@@ -131,12 +159,18 @@ class Fit:
     name : str
     mode : 'joint' or 'stacked'
     reductions : tuple of str
+    external : tuple of str
+        Files of data reduced elsewhere.
+    data : mapping
+        What a step that reads the fit's data is told of them: ``energy`` (limits), ``inputs``.
     job, plot : Job
     """
 
     name: str
     mode: str
     reductions: tuple[str, ...]
+    external: tuple[str, ...]
+    data: Mapping[str, Any]
     job: Job
     plot: Job
 

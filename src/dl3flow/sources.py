@@ -113,13 +113,21 @@ def _data_folder(path: str, where: str) -> Path:
     )
 
 
-def existing_file(path: str, where: str) -> Path:
-    """File at ``path`` as given, or below $DL3FLOW_DATA."""
+def existing_path(path: str, where: str) -> Path:
+    """File or folder at ``path`` as given, or below $DL3FLOW_DATA."""
     base = os.environ.get(DATA_VARIABLE, "")
     for place in [Path(path), *([Path(base, path)] if base else [])]:
-        if place.is_file():
+        if place.exists():
             return place
     raise InputError(f"{where}: there is no file '{path}'")
+
+
+def existing_file(path: str, where: str) -> Path:
+    """File at ``path`` as given, or below $DL3FLOW_DATA."""
+    found = existing_path(path, where)
+    if not found.is_file():
+        raise InputError(f"{where}: there is no file '{path}'")
+    return found
 
 
 def new_job(step: str, options: Any, *plugins: Plugin | str, where: str = "configuration") -> Job:

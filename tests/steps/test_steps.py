@@ -43,12 +43,13 @@ def reduce(demo_dl3: Path, tmp_path_factory: pytest.TempPathFactory):
     def call(background: dict | None, mask: list[Path] = [], recipe: dict = RECIPE) -> Path:  # noqa: B006
         options = {
             "name": "cube-1001",
-            "entry": json.loads(json.dumps(entry.to_json())),
+            "run": {"entry": json.loads(json.dumps(entry.to_json())), "events": {}},
+            "off": [],
             "recipe": recipe,
             "safe_mask": [{"name": "offset_max", "offset_max": "1.2 deg"}],
             "background": background,
         }
-        inputs = {"events": [demo_dl3 / entry.paths[0]], "responses": [], "mask": mask}
+        inputs = {"events": [demo_dl3 / entry.paths[0]], "responses": [], "mask": mask, "off": [], "models": []}
         path = tmp_path_factory.mktemp("dl4") / "cube/1001.h5"
         provenance = collect_provenance("reduce_observation", "0", options, inputs)
         reduce_observation.run(inputs, {"dataset": path}, options, provenance)

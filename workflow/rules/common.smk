@@ -76,8 +76,8 @@ def dl3_files(wildcards):
     }
 
 
-def datasets(wildcards):
-    """What a stack, a fit, an estimator or the list of observations is made from."""
+def dl4_files(wildcards):
+    """What a stack, a fit, an estimator or the list of observations is made from, here and elsewhere."""
     analysis, base = plan.analyses[wildcards.analysis], f"{results}/{wildcards.analysis}/dl4"
     given = dict(wildcards.items())
     runs = {
@@ -87,13 +87,17 @@ def datasets(wildcards):
     if "estimator" in given:
         estimator = analysis.estimators[given["estimator"]]
         if estimator.reduction:
-            return stacks[estimator.reduction]
+            return {"datasets": stacks[estimator.reduction], "external": []}
         given["fit"] = estimator.fit
     if "fit" in given:
         fit = analysis.fits[given["fit"]]
         files = stacks if fit.mode == "stacked" else runs
-        return [file for name in fit.reductions for file in files[name]]
-    return [file for name in runs if given.get("reduction", name) == name for file in runs[name]]
+        return {
+            "datasets": [file for name in fit.reductions for file in files[name]],
+            "external": list(fit.external),
+        }
+    wanted = [file for name in runs if given.get("reduction", name) == name for file in runs[name]]
+    return {"datasets": wanted, "external": []}
 
 
 def fit_of(wildcards):

@@ -41,7 +41,7 @@ rule index_dl3:
 
 rule select_observations:
     input:
-        datasets=datasets,
+        unpack(dl4_files),
     output:
         observations=f"{results}/{{analysis}}/observations.ecsv",
     log:

@@ -47,7 +47,7 @@ rule model_background:
 
 rule export_ogip:
     input:
-        datasets=datasets,
+        unpack(dl4_files),
     output:
         ogip=directory(f"{results}/{{analysis}}/dl4/{{reduction}}/ogip"),
     log:
@@ -71,7 +71,7 @@ rule export_ogip:
 
 rule stack_observations:
     input:
-        datasets=datasets,
+        unpack(dl4_files),
     output:
         dataset=f"{results}/{{analysis}}/dl4/{{reduction}}/stacked.fits",
     log:

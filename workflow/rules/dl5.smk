@@ -1,6 +1,6 @@
 rule fit_datasets:
     input:
-        datasets=datasets,
+        unpack(dl4_files),
     output:
         fit=f"{results}/{{analysis}}/dl5/{{fit}}/fit.json",
         models=f"{results}/{{analysis}}/dl5/{{fit}}/models.yaml",
@@ -19,7 +19,7 @@ rule fit_datasets:
     message:
         "Fit {wildcards.analysis}/{wildcards.fit}"
     shell:
-        "python -m dl3flow fit_datasets --input datasets {input.datasets:q}"
+        "python -m dl3flow fit_datasets --input datasets {input.datasets:q} --input external {input.external:q}"
         " --output fit {output.fit:q} --output models {output.models:q} --output covariance {output.covariance:q}"
         " --setting on_error={resources.on_error:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
@@ -27,7 +27,7 @@ rule fit_datasets:
 
 rule estimate_table:
     input:
-        datasets=datasets,
+        unpack(dl4_files),
         fit=fit_of,
     output:
         table=f"{results}/{{analysis}}/dl5/{{estimator}}.ecsv",
@@ -44,13 +44,13 @@ rule estimate_table:
     message:
         "Estimate {wildcards.analysis}/{wildcards.estimator}"
     shell:
-        "python -m dl3flow estimate_table --input datasets {input.datasets:q} --input fit {input.fit:q}"
+        "python -m dl3flow estimate_table --input datasets {input.datasets:q} --input external {input.external:q} --input fit {input.fit:q}"
         " --output table {output.table:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule estimate_map:
     input:
-        datasets=datasets,
+        unpack(dl4_files),
         fit=fit_of,
     output:
         map=f"{results}/{{analysis}}/dl5/{{estimator}}.fits",
@@ -67,5 +67,5 @@ rule estimate_map:
     message:
         "Estimate {wildcards.analysis}/{wildcards.estimator}"
     shell:
-        "python -m dl3flow estimate_map --input datasets {input.datasets:q} --input fit {input.fit:q}"
+        "python -m dl3flow estimate_map --input datasets {input.datasets:q} --input external {input.external:q} --input fit {input.fit:q}"
         " --output map {output.map:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"

@@ -1,6 +1,6 @@
 """The energy range of a fit, as the fit mask of its datasets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import astropy.units as u
@@ -17,9 +17,9 @@ def limit_energies(datasets: Sequence[Dataset], limits: Mapping[str, Sequence[st
     ----------
     datasets : sequence of Dataset
     limits : mapping
-        Lowest and highest energy, as text with a unit, by the name of a reduction; no entry, no limit.
+        Lowest and highest energy, as text with a unit, by the name of a reduction or input; no entry, no limit.
     """
-    return [_limited(dataset, limits.get(_reduction(dataset))) for dataset in datasets]
+    return [_limited(dataset, limits.get(_reduction(dataset, limits))) for dataset in datasets]
 
 
 def _limited(dataset: Dataset, limits: Sequence[str] | None) -> Dataset:
@@ -30,8 +30,9 @@ def _limited(dataset: Dataset, limits: Sequence[str] | None) -> Dataset:
     return replace(dataset, mask_fit=keep if dataset.mask_fit is None else dataset.mask_fit & keep)
 
 
-def _reduction(dataset: Dataset) -> str:
-    """A reduced observation is called ``<reduction>-<obs_id>``, a stack as its reduction."""
-    reduction, _, obs_id = dataset.name.rpartition("-")
-    alone = reduction and obs_id.isdigit() and [int(obs_id)] == list(dataset.meta["obs_ids"])
-    return reduction if alone else dataset.name
+def _reduction(dataset: Dataset, names: Iterable[str]) -> str:
+    """A reduced observation is called ``<reduction>-<obs_id>``, a stack as its reduction, spectra of an input ``<input>-<n>``."""
+    before, _, number = dataset.name.rpartition("-")
+    alone = before and number.isdigit() and [int(number)] == list(dataset.meta["obs_ids"])
+    own = before if alone else dataset.name
+    return own if own in names or not number.isdigit() else before

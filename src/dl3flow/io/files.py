@@ -47,6 +47,21 @@ def write_product(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> Path:
+    """Folder at ``path``, made where it is missing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: the folder cannot be made ({error.strerror}): free the place") from None
+    return path
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of earlier writers of the same product, who were killed.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, OffCounts
 
 COLUMNS = ("obs_id", "target", "telescope", "ra", "dec", "tstart", "tstop", "livetime", "quality")
 
@@ -49,12 +49,27 @@ def outcome(
         return {**row, "status": "failed" if keys else "left out", "reason": reason or "in no reduction"}
     dataset = read(good[0])
     norm = dataset.meta.get("background", {})
+    off = dataset.background
     return {
         **row,
         "status": "selected",
         "reason": reason,
         "counts": float(np.sum(dataset.counts.data, where=dataset.mask_safe)),
         "background": float(np.sum(dataset.mu_bkg, where=dataset.mask_safe)),
+        **(
+            {"off_counts": float(np.sum(off.counts.data, where=dataset.mask_safe))}
+            if isinstance(off, OffCounts)
+            else {}
+        ),
         **{key: norm[key] for key in ("norm", "norm_err") if key in norm},
+        "unsafe": "; ".join(_shares(dataset)),
         "warnings": "; ".join(dataset.meta.get("warnings", [])),
     }
+
+
+def _shares(dataset: Dataset) -> list[str]:
+    """What each safe mask drops, in percent of the bins; those that drop none are left out."""
+    if dataset.reasons is None:
+        return []
+    shares = {name: 100 * float(dataset.reasons.dropped(name).mean()) for name in dataset.reasons.names}
+    return [f"{name} {share:.3g} %" for name, share in shares.items() if share > 0]

@@ -1,18 +1,17 @@
 """DL4 and a fit to DL5: flux points, light curves.
 
-Inputs: datasets; fit (a fit.json).
+Inputs: datasets; external (files of data reduced elsewhere); fit (a fit.json).
 Outputs: table.
-Options: estimator (name and its options), energy (limits by reduction, {} for none).
+Options: estimator (name and its options), inputs (what the external files are), energy (limits by reduction, {} for none).
 """
 
 from pathlib import Path
 from typing import Any
 
 from dl3flow.estimators import TABLES
-from dl3flow.fit.energy_range import limit_energies
-from dl3flow.io.datasets import read_fit_datasets
 from dl3flow.io.products import read_fit, write_table
 from dl3flow.io.provenance import Provenance
+from dl3flow.steps.reading.datasets import read_datasets
 
 
 def run(
@@ -20,5 +19,5 @@ def run(
 ) -> None:
     """Estimate one table."""
     estimate, bound = TABLES.bind(options["estimator"], "estimator")
-    datasets = limit_energies(read_fit_datasets(inputs["datasets"]), options["energy"])
+    datasets = read_datasets(inputs, options)
     write_table(outputs["table"], estimate(datasets, read_fit(inputs["fit"][0]), **bound), provenance)

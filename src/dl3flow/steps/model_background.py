@@ -14,7 +14,7 @@ from dl3flow.errors import InputError
 from dl3flow.io.background_models import write_background_models
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import read_mask
-from dl3flow.steps.reading import read_runs
+from dl3flow.steps.reading.runs import read_runs
 
 
 def run(
@@ -24,7 +24,9 @@ def run(
     chain = parse_chain(options, "")
     section = chain.background
     if section is None or section.build is None:
-        raise InputError("model_background: the background method builds no model: name one such as `acceptance`")
+        raise InputError(
+            "model_background: the background method builds no model: name one such as `acceptance`"
+        )
     usable = partial(section.usable_sky, whole=chain.geometries[0], drawn=read_mask(inputs["mask"]))
     models = section.build(read_runs(options["off"], inputs["off"]), usable)
     write_background_models(outputs["models"], models, provenance)

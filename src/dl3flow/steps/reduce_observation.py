@@ -16,7 +16,7 @@ from dl3flow.io.background_models import read_background_models
 from dl3flow.io.hdf5 import write_dataset, write_failure
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import read_mask
-from dl3flow.steps.reading import read_run, read_runs
+from dl3flow.steps.reading.runs import read_run, read_runs
 
 
 def run(
@@ -29,9 +29,7 @@ def run(
         off = list(read_runs(options["off"], inputs["off"]))
         models = [model for path in inputs["models"] for model in read_background_models(path)]
         drawn = read_mask(inputs["mask"])
-        dataset = reduce_observation(
-            observation, options["name"], chain, drawn, off, models, _predict(chain)
-        )
+        dataset = reduce_observation(observation, options["name"], chain, drawn, off, models, _predict(chain))
     except InputError as error:
         obs_id = options["run"]["entry"]["obs_id"]
         print(f"dl3flow: warning: observation {obs_id} is not reduced: {error}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""What several steps read in the same way."""
