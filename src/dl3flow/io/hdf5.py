@@ -13,9 +13,10 @@ the optional parts there are, so that a lost one is noticed); the groups are
 
 ``dl3flow.dataset/1`` is read too: sky maps with an expected background only, which is the group ``background`` itself.
 
-Sky maps are stored as float32 (values above 2^24 lose their last digits), spectra as float64; both compressed (LZF, which
-h5py brings: half the time of gzip for a tenth more bytes) and with a checksum per chunk; the file's own structures carry
-checksums since the 1.10 file format. Equal datasets give equal bytes. Read values are float64.
+Sky maps are stored as float32 (values above 2^24 lose their last digits), spectra as float64, both with a checksum per
+chunk. Arrays that are mostly zero (counts, masks, dispersion) are compressed (LZF, which h5py brings); the others shrink to
+a half at best, in more time than their computation takes. The file's own structures carry checksums since the 1.10 file
+format. Equal datasets give equal bytes. Read values are float64.
 """
 
 import json
@@ -239,12 +240,13 @@ def _write_array(group: h5py.Group, name: str, data: np.ndarray) -> None:
     for axis in range(data.ndim - 1):
         if math.prod(chunks) * data.dtype.itemsize > _CHUNK_BYTES:
             chunks[axis] = 1
+    is_compressed = data.dtype.kind == "u" or 2 * np.count_nonzero(data) < data.size
     group.create_dataset(
         name,
         data=data,
         chunks=tuple(chunks),
-        shuffle=data.dtype.itemsize > 1,
-        compression="lzf",
+        shuffle=is_compressed and data.dtype.itemsize > 1,
+        compression="lzf" if is_compressed else None,
         fletcher32=True,
         track_times=False,
     )
