@@ -9,12 +9,14 @@ from dl3flow.data.events import EventList, Gti
 from dl3flow.errors import InputError
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.gadf_index import read_index
+from dl3flow.reduce import RECIPES
 from dl3flow.reduce.filter import (
     TimeIntervals,
     filter_observation,
     parse_times,
     split_observation,
 )
+from dl3flow.reduce.safe_mask import apply_safe_masks
 from dl3flow.registry import Plugin
 
 EVENT_FILTER = Plugin("events", filter_observation)
@@ -144,6 +146,33 @@ def test_all_criteria_hold_together(run):
         energy={"min": "2 TeV", "max": "9 TeV"}, offset="0.65 deg", event_types=[0], phase=[0.1, 0.5]
     )
     assert ids(filter_observation(run, **options)) == [3]
+
+
+def test_bins_that_a_cut_empties_become_unsafe(demo_run):
+    """0.6 to 11 TeV of bins from 0.1 to 10 TeV, four per decade: the first bin whole above 0.6 TeV begins at 1 TeV."""
+    entry = {
+        "name": "cube",
+        "center": {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"},
+        "width": "3 deg",
+        "binsz": "0.1 deg",
+        "energy": {"min": "0.1 TeV", "max": "10 TeV", "nbin": 8},
+        "energy_true": {"min": "0.05 TeV", "max": "50 TeV", "nbin": 12},
+    }
+    recipe, options = RECIPES.bind(entry, "recipe")
+    cut = filter_observation(demo_run, **bind(energy={"min": "0.6 TeV", "max": "11 TeV"}, offset="1 deg"))
+    again = filter_observation(cut, **bind(energy={"min": "0.1 TeV", "max": "100 TeV"}, offset="2 deg"))
+    masked = apply_safe_masks(again, recipe(again, "run", **options), [])
+    assert masked.mask_safe.any(axis=(1, 2)).tolist() == [False] * 4 + [True] * 4
+    away = masked.geom.separation(demo_run.pointing) > np.radians(1)
+    assert away.any()
+    assert not masked.mask_safe[:, away].any()
+    assert masked.mask_safe[4:, ~away].all()
+    assert masked.reasons.names == ("no response", "events.energy", "events.offset")
+    # the counts of safe bins are those without a cut
+    whole = recipe(demo_run, "run", **options)
+    inside = masked.geom.separation(demo_run.pointing) < np.radians(0.9)
+    assert np.array_equal(masked.counts.data[4:, inside], whole.counts.data[4:, inside])
+    assert whole.counts.data[4:, inside].sum() > 100
 
 
 def test_split(run):

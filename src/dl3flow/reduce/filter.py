@@ -93,9 +93,9 @@ def filter_observation(
         Events with any of these bits (counted from 0, the least significant) where the file has a bit mask; events of
         these types where it has a number. The responses must be those of the same types.
     energy : Axis of one bin, optional
-        Events with a reconstructed energy in [min, max). Energy bins of an analysis should lie whole inside or outside.
+        Events with a reconstructed energy in [min, max). Energy bins that do not lie whole inside become unsafe.
     offset : Quantity, optional
-        Events not further than this from the pointing. The safe mask ``offset_max`` removes whole pixels instead.
+        Events not further than this from the pointing; pixels further away become unsafe.
 
     Returns
     -------
@@ -131,9 +131,12 @@ def filter_observation(
     if energy is not None:
         low, high = energy.edges
         kept &= (events.energy >= low) & (events.energy < high)
+        before = meta.get("event_energy", (low, high))
+        meta["event_energy"] = (max(low, before[0]), min(high, before[1]))
         criteria.append(f"energy ({low:g} to {high:g})")
     if offset is not None:
         kept &= events.radec.separation(observation.pointing) <= offset
+        meta["event_offset"] = min(offset, meta.get("event_offset", offset))
         criteria.append(f"offset (up to {offset:g})")
     if criteria:
         said = f"{where}: {int(kept.sum())} of {len(kept)} events were kept by {', '.join(criteria)}"

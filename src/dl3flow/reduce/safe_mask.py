@@ -68,11 +68,11 @@ def apply_safe_masks(
     InputError
         If there are more masks than reasons can be kept of, or one does not fit the dataset.
     """
-    if len(masks) >= _MOST_REASONS:
+    kept = {"no response": dataset.mask_safe, **_whole_bins(observation, dataset)}
+    if len(kept) + len(masks) > _MOST_REASONS:
         raise InputError(
-            f"safe_mask: at most {_MOST_REASONS - 1} safe masks can be combined, found {len(masks)}"
+            f"safe_mask: at most {_MOST_REASONS - len(kept)} safe masks can be combined, found {len(masks)}"
         )
-    kept = {"no response": dataset.mask_safe}
     warnings = list(dataset.meta.get("warnings", []))
     for mask, options in masks:
         # one mask may be asked for twice, with other options
@@ -89,6 +89,16 @@ def apply_safe_masks(
         reasons=MaskReasons(tuple(kept), bits),
         meta={**dataset.meta, "warnings": warnings},
     )
+
+
+def _whole_bins(observation: Observation, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Bins that the observation's events fill, where they were cut in energy or offset: the responses were not."""
+    kept = {}
+    if (limits := observation.meta.get("event_energy")) is not None:
+        kept["events.energy"] = _column(dataset.energy.contains_bin(*limits))
+    if (radius := observation.meta.get("event_offset")) is not None:
+        kept["events.offset"] = (dataset.geom.separation(observation.pointing) < radius.to_value(u.rad))[None]
+    return kept
 
 
 @SAFE_MASKS.register("aeff-default")
