@@ -141,7 +141,7 @@ def read_map(hdus: fits.HDUList, name: str, path: Path, expected: tuple[str, ...
         raise InputError(
             f"{where}: has the axes {[a.name for a in axes]}, expected {list(expected)}: make the file again"
         )
-    geom = _read_geometry(header, shape[-2:], where)
+    geom, is_mirrored = _read_geometry(header, shape[-2:], where)
     try:
         unit = u.Unit(str(header.get("BUNIT", "")).strip())
     except ValueError:
@@ -156,10 +156,11 @@ def read_map(hdus: fits.HDUList, name: str, path: Path, expected: tuple[str, ...
         raise InputError(
             f"{where}: the image has the shape {data.shape}, its axes {[a.n_bins for a in axes]} bins: make it again"
         )
-    return Map(geom, axes, data, unit)
+    return Map(geom, axes, data[..., ::-1] if is_mirrored else data, unit)
 
 
-def _read_geometry(header: fits.Header, shape: tuple[int, ...], where: str) -> SkyGeometry:
+def _read_geometry(header: fits.Header, shape: tuple[int, ...], where: str) -> tuple[SkyGeometry, bool]:
+    """Pixels, and whether the columns are to be turned round: longitude grows to the left here, to the right in some files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         try:
@@ -170,6 +171,10 @@ def _read_geometry(header: fits.Header, shape: tuple[int, ...], where: str) -> S
             ) from None
     if not wcs.has_celestial:
         raise InputError(f"{where}: has no celestial WCS (a region's spectrum?): name a map's file")
+    is_mirrored = bool(wcs.wcs.cdelt[0] > 0)
+    if is_mirrored:
+        wcs.wcs.cdelt = [-wcs.wcs.cdelt[0], wcs.wcs.cdelt[1]]
+        wcs.wcs.crpix = [shape[1] + 1 - wcs.wcs.crpix[0], wcs.wcs.crpix[1]]
     geom = SkyGeometry.from_wcs(wcs, (shape[0], shape[1]), where)
     # Whatever else the header says (rotation, a moved pole) must not matter: compare places where pixels lie.
     y, x = np.array([0.0, 0.3, 0.7, 1.0]) * (shape[0] - 1), np.array([0.0, 0.7, 0.2, 1.0]) * (shape[1] - 1)
@@ -179,4 +184,4 @@ def _read_geometry(header: fits.Header, shape: tuple[int, ...], where: str) -> S
         raise InputError(
             f"{where}: its WCS is rotated or has a moved pole, which is not supported: project it anew"
         )
-    return geom
+    return geom, is_mirrored
