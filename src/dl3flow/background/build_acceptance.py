@@ -54,15 +54,13 @@ class _Cells:
         return np.where((i >= 0) & (j >= 0), i * self.axes[1].n_bins + j, -1)
 
 
-def _rings(radius: u.Quantity, binsz: u.Quantity) -> _Cells:
-    number = max(round(float((radius / binsz).to_value(""))), 1)
+def _rings(number: int, radius: u.Quantity) -> _Cells:
     axis = Axis.from_bounds("offset", 0 * u.deg, radius.to(u.deg), number, "lin")
     solid_angle = -2 * np.pi * np.diff(np.cos(axis.edges.to_value(u.rad)))
     return _Cells((axis,), solid_angle, np.arange(number) + 0.5)
 
 
-def _squares(radius: u.Quantity, binsz: u.Quantity) -> _Cells:
-    number = max(2 * round(float((radius / binsz).to_value(""))), 2)
+def _squares(number: int, radius: u.Quantity) -> _Cells:
     half = radius.to(u.deg)
     lon, lat = (Axis.from_bounds(name, -half, half, number, "lin") for name in ("fov_lon", "fov_lat"))
     edges = lon.edges.to_value(u.rad)
@@ -124,7 +122,7 @@ def build_acceptance(
     radius : Quantity
         Largest offset, or half-width of the square.
     binsz : Quantity
-        Width of the rings or squares.
+        About the width of the rings or squares, of which a whole number fits.
     zenith_bins : list of Quantity, optional
         Increasing edges; a run outside is left out. One table of all runs by default.
     min_counts : int
@@ -147,12 +145,7 @@ def build_acceptance(
         For edges that do not increase, runs of several instruments, a run whose zenith is unknown, or no event.
     """
     edges = _zenith_edges(zenith_bins)
-    number = (2 * float((radius / binsz).to_value(""))) ** (1 if kind == "bkg_2d" else 2)
-    if number * energy.n_bins > _MOST_CELLS:
-        raise InputError(
-            f"a background of {energy.n_bins} x {number:.0f} cells is too large: make `binsz` larger or `radius` smaller"
-        )
-    cells = (_rings if kind == "bkg_2d" else _squares)(radius, binsz)
+    cells = _camera(kind, energy.n_bins, radius, binsz)
     sums = [_Sums(np.zeros((energy.n_bins, cells.number))) for _ in edges[1:]]
     warnings: list[str] = []
     origin: tuple[Any, ...] | None = None
@@ -179,7 +172,8 @@ def build_acceptance(
                 f"no event lies in the zenith bin from {low:g} to {high:g} deg: it gives no background"
             )
             continue
-        data = _rate(part, cells, energy, kind, min_counts, float((smoothing / binsz).to_value("")))
+        sigma = float((smoothing / cells.axes[0].widths[0]).to_value(""))
+        data = _rate(part, cells, energy, kind, min_counts, sigma)
         meta = {**_facts(part, low, high), "warnings": warnings}
         meta |= dict(zip(("telescope", "instrument"), origin or ("", ""), strict=True))
         shape = (energy.n_bins, *(axis.n_bins for axis in cells.axes))
@@ -197,6 +191,18 @@ def build_acceptance(
             "a background cannot be built: no run has an event outside the exclusion, in its zenith bin and above its threshold"
         )
     return tuple(tables)
+
+
+def _camera(kind: str, n_energy: int, radius: u.Quantity, binsz: u.Quantity) -> _Cells:
+    number = max(round(float((radius / binsz).to_value("")) * (1 if kind == "bkg_2d" else 2)), 2)
+    # readers that take tables of either order of axes (gammapy) tell it from their lengths
+    number += number == n_energy
+    size = number if kind == "bkg_2d" else number**2
+    if size * n_energy > _MOST_CELLS:
+        raise InputError(
+            f"a background of {n_energy} x {size} cells is too large: make `binsz` larger or `radius` smaller"
+        )
+    return _rings(number, radius) if kind == "bkg_2d" else _squares(number, radius)
 
 
 def _zenith_edges(zenith_bins: list[u.Quantity] | None) -> list[float]:
