@@ -326,6 +326,7 @@ def test_histogram_drops_the_excluded_pixels(sky_map):
     normal = next(line for line in histogram.lines if line.get_label() == "normal of their mean and width")
     x, y = normal.get_data()
     assert x[np.argmax(y)] == pytest.approx(outside.mean(), abs=0.03)
+    assert "Dashed: exclusion." in figure.get_supxlabel()
 
 
 def test_dataset_sums_only_safe_bins(dataset):

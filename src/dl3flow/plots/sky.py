@@ -190,6 +190,14 @@ def draw_contours(axes: WCSAxes, significance: np.ndarray, level: float) -> bool
     return True
 
 
+def draw_outline(axes: WCSAxes, covered: np.ndarray) -> bool:
+    """Dashed line around the pixels that are True, if there are such and others."""
+    if covered.all() or not covered.any() or min(covered.shape) < 2:
+        return False
+    axes.contour(covered.astype(float), levels=[0.5], colors=[style.GREY], linewidths=1.0, linestyles=["--"])
+    return True
+
+
 def sky_positions(meta: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Source positions of a map's meta, ICRS, deg."""
     return {str(name): (float(p[0]), float(p[1])) for name, p in meta.get("source positions", {}).items()}

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dl3flow.data.products import FitResult, SkyMap
-from dl3flow.geometry.regions import AWAY, away_mask, parse_regions
+from dl3flow.geometry.region import RegionGeometry
+from dl3flow.geometry.regions import AWAY, away_mask, region_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.plots import sky, style
 from dl3flow.plots.registry import PLOTS
@@ -70,7 +71,8 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
             )
             for n, (values, name, label, signed, top) in enumerate(panels)
         ]
-        exclusion = product.meta.get("exclusion")
+        text = product.meta.get("exclusion")
+        exclusion = None if text is None else RegionGeometry(text)
         _draw_histogram(figure.add_subplot(grid[2, :]), geom, sigma, positions, exclusion, of_what)
         notes = []
         if radius:
@@ -79,6 +81,8 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
                 sky.draw_circle(axes, geom, radius)
         if [sky.draw_contours(axes, sigma, _CONTOUR_SIGMA) for axes in drawn[2:]][0]:
             notes.append(f"Contours: {_CONTOUR_SIGMA:g} σ.")
+        if exclusion is not None and sky.draw_outline(drawn[-1], region_mask(geom, exclusion.regions)):
+            notes.append("Dashed: exclusion.")
         if np.isfinite(sigma).any():
             notes.append(f"Largest significance: {np.nanmax(sigma):.1f} σ.")
         if not np.isfinite(sigma).all():
@@ -103,7 +107,7 @@ def _draw_histogram(
     geom: SkyGeometry,
     sigma: np.ndarray,
     positions: Mapping[str, Sequence[float]],
-    exclusion: str | None,
+    exclusion: RegionGeometry | None,
     of_what: str,
 ) -> None:
     """Significance of the background's pixels, with the Gaussian of its mean and width and the one it should be."""
@@ -114,8 +118,7 @@ def _draw_histogram(
     if not every.size:
         axes.text(0.5, 0.5, "no pixel has a significance", ha="center", va="center", transform=axes.transAxes)
         return
-    regions = None if exclusion is None else parse_regions(exclusion, "exclusion")
-    away = finite & away_mask(geom, regions, positions)
+    away = finite & away_mask(geom, None if exclusion is None else exclusion.regions, positions)
     is_part = bool(positions or exclusion) and int(away.sum()) not in (0, every.size)
     chosen = sigma[away] if is_part else every
     where = "all pixels"
