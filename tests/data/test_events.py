@@ -4,7 +4,8 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
-from dl3flow.data.events import EventList, Gti
+from dl3flow.data.events import EventList, Gti, stack_events
+from dl3flow.geometry.region import RegionGeometry
 
 REFERENCE = Time(53000, format="mjd", scale="tt")
 
@@ -77,3 +78,34 @@ def test_selection_takes_every_column_along():
     assert found.event_type.tolist() == [[True, False, False], [False, False, True]]
     assert found.phase.tolist() == [0.1, 0.3]
     assert len(events) == 3
+
+
+def three(reference=REFERENCE, **columns):
+    radec = SkyCoord([1, 2, 3] * u.deg, [0, 0.5, 0] * u.deg)
+    return EventList(np.array([7, 8, 9]), [1, 2, 3] * u.s, reference, radec, [1, 2, 4] * u.TeV, **columns)
+
+
+def test_selection_by_region_and_number():
+    events = three()
+    _, _, inside = RegionGeometry("icrs;circle(2, 0.4, 0.2)").index(events.radec)
+    assert events.select(inside).event_id.tolist() == [8]
+    assert events.select(np.isin(events.event_id, [7, 9])).energy.to_value("TeV").tolist() == [1, 4]
+
+
+def test_stack_counts_from_one_reference():
+    later = three(REFERENCE + 100 * u.s, phase=np.array([0.1, 0.2, 0.3]))
+    found = stack_events([three(phase=np.zeros(3)), later])
+    assert found.event_id.tolist() == [7, 8, 9, 7, 8, 9]
+    assert found.time.to_value("s") == pytest.approx([1, 2, 3, 101, 102, 103], abs=1e-9)
+    assert found.reference == REFERENCE
+    assert found.radec.dec.deg.tolist() == [0, 0.5, 0, 0, 0.5, 0]
+    assert found.phase.tolist() == [0, 0, 0, 0.1, 0.2, 0.3]
+    assert found.event_type is None
+
+
+def test_stack_drops_columns_of_two_forms():
+    bits = three(event_type=np.zeros((3, 32), dtype=bool))
+    numbers = three(event_type=np.arange(3))
+    assert stack_events([bits, numbers]).event_type is None
+    assert stack_events([bits, three()]).event_type is None
+    assert stack_events([numbers, numbers]).event_type.tolist() == [0, 1, 2, 0, 1, 2]

@@ -1,5 +1,6 @@
 """EventList and Gti: what a telescope recorded, and when it was recording."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -52,6 +53,36 @@ class EventList:
             None if self.event_type is None else self.event_type[kept],
             None if self.phase is None else self.phase[kept],
         )
+
+
+def stack_events(lists: Sequence[EventList]) -> EventList:
+    """Events of several lists, in their order, with times after the reference of the first.
+
+    An optional column is kept where all lists have it in the same form.
+
+    Parameters
+    ----------
+    lists : sequence of EventList
+        At least one.
+    """
+    first = lists[0]
+    times = [(events.time + (events.reference - first.reference).to(u.s)).to_value(u.s) for events in lists]
+    lon, lat = (np.concatenate([getattr(e.radec.icrs, axis).deg for e in lists]) for axis in ("ra", "dec"))
+    return EventList(
+        np.concatenate([events.event_id for events in lists]),
+        np.concatenate(times) * u.s,
+        first.reference,
+        SkyCoord(lon * u.deg, lat * u.deg, frame="icrs"),
+        np.concatenate([events.energy.to_value(u.TeV) for events in lists]) * u.TeV,
+        _joined([events.event_type for events in lists]),
+        _joined([events.phase for events in lists]),
+    )
+
+
+def _joined(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [column for column in columns if column is not None]
+    is_one_form = len({(column.dtype, column.shape[1:]) for column in present}) == 1
+    return np.concatenate(present) if is_one_form and len(present) == len(columns) else None
 
 
 @dataclass(frozen=True, eq=False)
