@@ -11,6 +11,9 @@ from dl3flow.data.observation import Observation
 from dl3flow.data.phase import Phases
 from dl3flow.errors import InputError
 
+# 1.3 - 1 is more than 0.3
+_ROUNDING = 1e-9
+
 
 @BACKGROUNDS.register()
 def phase(
@@ -57,7 +60,7 @@ def phase(
         )
     for low, high in on_phase.bounds:
         for start, stop in off_phase.bounds:
-            if low < stop and start < high:
+            if low < stop - _ROUNDING and start < high - _ROUNDING:
                 raise InputError(
                     f"{where}: `on_phase` ({on_phase}) and `off_phase` ({off_phase}) overlap: give phases apart"
                 )
