@@ -6,8 +6,9 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.background.build_acceptance import build_acceptance
-from dl3flow.background.camera import control_field, good_events, restrict, zenith_angle
+from dl3flow.background.camera import control_field, restrict, zenith_angle
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
+from dl3flow.data.binning import bin_events, selected_events
 from dl3flow.data.dataset import Dataset, ExpectedCounts
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
@@ -19,7 +20,7 @@ from dl3flow.irf.rad_max import cut_radius
 from dl3flow.irf.table import IrfTable
 
 
-@BACKGROUNDS.register(build=build_acceptance)
+@BACKGROUNDS.register(expected=True, build=build_acceptance)
 def acceptance(
     observation: Observation,
     dataset: Dataset,
@@ -179,11 +180,8 @@ def _norm(
         geom, usable = control_field(observation, dataset, inputs.usable, radius)
         expected = _on_pixels(observation, geom, dataset.energy, chosen)
         mask = dataset.mask & usable & (expected > 0)
-        events, energies = good_events(observation)
-        j, i, inside = geom.index(events)
-        k = dataset.energy.index(energies)
-        inside = inside & (k >= 0)
-        counts = float(np.count_nonzero(mask[k[inside], j[inside], i[inside]]))
+        found = bin_events(observation.events, selected_events(observation, geom), geom, dataset.energy)
+        counts = float(found.data[mask].sum())
     else:
         mask = dataset.mask & inputs.usable(dataset.geom)
         counts = float(dataset.counts.data[mask].sum())

@@ -11,6 +11,8 @@ from dl3flow.irf.table import IrfTable
 from dl3flow.registry import Registry
 
 BACKGROUNDS = Registry("background method")
+"""Companions of a method: ``expected`` (True: it gives ExpectedCounts, otherwise OffCounts), ``image`` (True: all energies are
+summed before it), ``off`` (True: it takes further runs), ``build`` (function that builds background models from further runs)."""
 
 
 @dataclass(frozen=True, eq=False)
