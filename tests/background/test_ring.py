@@ -101,7 +101,7 @@ def test_pixels_without_a_ring_are_not_safe_and_told(small_dataset: MakeDataset)
     reached = np.arange(40) >= 22
     assert np.array_equal(ring.mask_safe[0], np.broadcast_to(reached, (40, 40)))
     assert ring.meta["warnings"] == [
-        "880 of 1600 safe bins are left out of the map: their ring holds no safe pixel outside the exclusion"
+        "dataset 'small': 880 of 1600 safe bins are left out: their ring holds no safe pixel outside the exclusion"
     ]
     off = off_of(ring)
     assert not off.acceptance_off.data[~ring.mask_safe].any()
@@ -156,7 +156,9 @@ def test_no_sufficient_ring_is_told_and_never_nan(small_dataset: MakeDataset) ->
     ring = apply(to_image(flat(small_dataset())), {**ADAPTIVE, "threshold_alpha": 0.06})
     assert 0 < ring.mask_safe.sum() < 1600
     assert ring.meta["warnings"][0].endswith("no ring out to 0.81 deg has an alpha of at most 0.06")
-    assert ring.meta["warnings"][0].startswith(f"{1600 - ring.mask_safe.sum()} of 1600 safe bins")
+    assert ring.meta["warnings"][0].startswith(
+        f"dataset 'small': {1600 - ring.mask_safe.sum()} of 1600 safe bins"
+    )
     assert np.isfinite(ring.mu_bkg).all()
     assert np.isfinite(off_of(ring).counts.data).all()
 

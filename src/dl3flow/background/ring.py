@@ -98,7 +98,7 @@ def with_rings(
     warnings = list(dataset.meta.get("warnings", []))
     if lost:
         safe = np.count_nonzero(dataset.mask_safe)
-        warnings.append(f"{lost} of {safe} safe bins are left out of the map: {why_not}")
+        warnings.append(f"dataset '{dataset.name}': {lost} of {safe} safe bins are left out: {why_not}")
     acceptance = dataset.background.counts
     return replace(
         dataset,
