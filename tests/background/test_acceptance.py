@@ -228,7 +228,7 @@ def test_what_cannot_be_built_is_a_sentence(runs, options, message: str) -> None
 
 def test_the_configuration_binds_the_builders_options() -> None:
     plugin = BACKGROUNDS.find("acceptance", "here")
-    assert plugin.companions == {"build": build_acceptance}
+    assert plugin.companions == {"expected": True, "build": build_acceptance}
     entry = {
         "kind": "bkg_3d",
         "energy": {"min": "0.5 TeV", "max": "50 TeV", "nbin": 10},

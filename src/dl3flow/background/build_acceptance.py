@@ -8,6 +8,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.background.camera import Usable, camera_geometry, good_events, zenith_angle
+from dl3flow.background.options import Count
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry import fov
@@ -92,7 +93,7 @@ def build_acceptance(
     radius: PositiveAngle = 2.5 * u.deg,
     binsz: PositiveAngle = 0.2 * u.deg,
     zenith_bins: list[Annotated[u.Quantity, u.deg]] | None = None,
-    min_counts: int = 2000,
+    min_counts: Count = 2000,
     smoothing: PositiveAngle = 0.4 * u.deg,
     below_threshold: bool = False,
 ) -> tuple[IrfTable, ...]:
@@ -304,7 +305,7 @@ def _rate(sums: _Sums, cells: _Cells, energy: Axis, kind: str, min_counts: int, 
         np.array(sums.ontime),
         np.array(sums.energies),
         np.array(sums.usable, dtype=float) * cells.solid_angle,
-        max(min_counts, 1),
+        min_counts,
         shape_of,
     )
     edges, centers = energy.edges.to_value(u.MeV), energy.centers.to_value(u.MeV)

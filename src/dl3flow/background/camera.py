@@ -63,6 +63,12 @@ def transported(where: SkyCoord, source: Observation, target: Observation) -> Sk
     return SkyCoord(lon * u.rad, lat * u.rad, frame="icrs")
 
 
+def moved_run(source: Observation, target: Observation) -> Observation:
+    """A run as if it had been pointed, and cut, as another one: its events at the same field-of-view coordinates."""
+    events = replace(source.events, radec=transported(source.events.radec, source, target))
+    return replace(source, events=events, pointing=target.pointing, rad_max=target.rad_max)
+
+
 def sky_mask(
     observation: Observation, usable: Usable, radius: u.Quantity
 ) -> Callable[[SkyCoord], np.ndarray]:

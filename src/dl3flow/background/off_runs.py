@@ -12,13 +12,15 @@ from regions import Regions
 from dl3flow.background.camera import (
     SkyRegions,
     control_field,
-    good_events,
+    moved_run,
     outside,
     restrict,
     sky_mask,
     transported,
 )
+from dl3flow.background.options import Count
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
+from dl3flow.data.binning import bin_events, selected_events
 from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
@@ -39,7 +41,7 @@ def off_runs(
     *,
     norm: Literal["ontime", "counts"] = "ontime",
     norm_by: Literal["run", "energy"] = "run",
-    norm_min_counts: int = 100,
+    norm_min_counts: Count = 100,
     norm_radius: PositiveAngle = 2 * u.deg,
     off_exclusion: SkyRegions | None = None,
 ) -> Dataset:
@@ -162,36 +164,26 @@ def _measure(
     """
     pixels = _pixels(observation, geom, energy)
     lon, lat = pixels.lonlat
-    known = np.isfinite(lon) & np.isfinite(lat)
-    centers = SkyCoord(
-        np.where(known, lon, 0.0) * u.rad, np.where(known, lat, 0.0) * u.rad, frame=pixels.frame
-    )
-    seen = transported(centers, observation, run)
-    there, energies = good_events(run)
-    here = transported(there, run, observation)
-    if exclusion is None:
-        share, free = known, np.ones(len(energies), dtype=bool)
-    else:
-        reach = np.append(seen.separation(run.pointing)[known], there.separation(run.pointing)).max()
+    share = np.isfinite(lon) & np.isfinite(lat)
+    moved = moved_run(run, observation)
+    taken = selected_events(moved, geom)
+    if exclusion is not None:
+        centers = SkyCoord(np.nan_to_num(lon) * u.rad, np.nan_to_num(lat) * u.rad, frame=pixels.frame)
+        seen, events = transported(centers, observation, run), run.events.radec
+        reach = np.append(seen.separation(run.pointing)[share], events.separation(run.pointing)).max()
         may_use = sky_mask(run, outside(exclusion), min(reach, _WIDEST))
-        share, free = known & may_use(seen), may_use(there)
-    k = energy.index(energies)
-    inside = (k >= 0) & bins[k] & _is_cut(observation, geom, here, energies)
+        share = share & may_use(seen)
+        if isinstance(geom, RegionGeometry):
+            taken = taken & may_use(events)
+    counts = bin_events(moved.events, taken, geom, energy).data * bins[:, None, None]
     if isinstance(geom, RegionGeometry):
-        inside &= free
-        j, i = np.zeros(k.shape, dtype=int), np.zeros(k.shape, dtype=int)
         usable = _region_share(observation, geom, energy, pixels, share)
     else:
         # a pixel is used or not as a whole, by its centre
-        j, i, on_map = geom.index(here)
-        inside &= on_map
-        inside[inside] = share[j[inside], i[inside]]
         usable = share[None].astype(float)
-    shape = (energy.n_bins, *geom.shape)
-    flat = np.ravel_multi_index((k[inside], j[inside], i[inside]), shape)
-    counts = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(float)
+        counts = counts * usable
     ratio = float((run.ontime / observation.ontime).to_value(""))
-    return counts, ratio * bins[:, None, None] * np.broadcast_to(usable, shape)
+    return counts, ratio * bins[:, None, None] * np.broadcast_to(usable, counts.shape)
 
 
 def _pixels(observation: Observation, geom: Geometry, energy: Axis) -> SkyGeometry:
@@ -225,15 +217,6 @@ def _cut(observation: Observation, geom: RegionGeometry, energies: u.Quantity) -
             "observation has none: write a circle"
         )
     return cut_radius(observation.rad_max, energies, geom.separation(observation.pointing)[0, 0] * u.rad)
-
-
-def _is_cut(observation: Observation, geom: Geometry, here: SkyCoord, energies: u.Quantity) -> np.ndarray:
-    """True for events in the region; everywhere for a map."""
-    if isinstance(geom, SkyGeometry) or not len(energies):
-        return np.ones(len(energies), dtype=bool)
-    if geom.is_point:
-        return np.asarray(here.separation(geom.center.icrs) <= _cut(observation, geom, energies))
-    return geom.contains(here)
 
 
 def _control(
@@ -271,7 +254,7 @@ def _norms(
         )
     groups = np.zeros(len(on), dtype=int)
     if min_counts is not None:
-        groups = joined_bins(np.minimum(on, off), max(min_counts, 1))
+        groups = joined_bins(np.minimum(on, off), min_counts)
     ratio = np.bincount(groups, on) / np.bincount(groups, expected)
     error = on.sum() / expected.sum() * np.sqrt(1 / on.sum() + 1 / off.sum())
     return ratio[groups], float(error)
