@@ -330,9 +330,7 @@ class SkyGeometry:
 def _parallelogram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Area spanned by two vectors (3, ...) each."""
     (ax, ay, az), (bx, by, bz) = a, b
-    return np.asarray(
-        np.sqrt((ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2)
-    )
+    return np.asarray(np.sqrt((ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2))
 
 
 def parse_sky_position(entry: Any) -> SkyCoord:
