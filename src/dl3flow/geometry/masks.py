@@ -4,8 +4,8 @@ import math
 
 import astropy.units as u
 import numpy as np
+import scipy
 from astropy.coordinates import SkyCoord
-from scipy.ndimage import distance_transform_edt, label, map_coordinates
 
 from dl3flow.geometry.sky import SkyGeometry
 
@@ -34,7 +34,9 @@ def dilate(mask: np.ndarray, radius: u.Quantity, geom: SkyGeometry) -> np.ndarra
     """
     reach = radius.to_value(u.deg) / geom.binsz + 1e-9
     images = mask.reshape(-1, *mask.shape[-2:])
-    grown = [distance_transform_edt(~image) <= reach if image.any() else image for image in images]
+    grown = [
+        scipy.ndimage.distance_transform_edt(~image) <= reach if image.any() else image for image in images
+    ]
     return np.array(grown, dtype=bool).reshape(mask.shape)
 
 
@@ -53,7 +55,7 @@ def significance_mask(sqrt_ts: np.ndarray, high: float, low: float) -> np.ndarra
     sqrt_ts : array, shape (n_lat, n_lon)
     high, low : float
     """
-    islands, _ = label(np.nan_to_num(sqrt_ts, nan=-np.inf) > low, np.ones((3, 3)))
+    islands, _ = scipy.ndimage.label(np.nan_to_num(sqrt_ts, nan=-np.inf) > low, np.ones((3, 3)))
     peaks = np.unique(islands[np.nan_to_num(sqrt_ts, nan=-np.inf) > high])
     return ~np.isin(islands, peaks[peaks > 0])
 
@@ -117,7 +119,9 @@ def _interpolated(images: np.ndarray, geom: SkyGeometry, to: SkyGeometry) -> np.
         inside = (x >= -0.5) & (x <= geom.shape[1] - 0.5) & (y >= -0.5) & (y <= geom.shape[0] - 0.5)
     at = np.where(inside, np.array([y, x]), 0.0)
     # beyond the outermost centres, but on the map: the value of the border
-    found = [map_coordinates(image.astype(float), at, order=1, mode="nearest") for image in images]
+    found = [
+        scipy.ndimage.map_coordinates(image.astype(float), at, order=1, mode="nearest") for image in images
+    ]
     return np.where(inside, np.array(found), np.nan)
 
 

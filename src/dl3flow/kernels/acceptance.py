@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.optimize import minimize_scalar
+import scipy
 
 Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -165,9 +164,9 @@ def smoothed_shape(offset: np.ndarray, size: tuple[int, int], sigma: float) -> S
 
     def summed(values: np.ndarray) -> np.ndarray:
         grid = values.reshape(len(values), *size)
-        return np.asarray(area * gaussian_filter(grid, (0, sigma, sigma), mode="constant")).reshape(
-            values.shape
-        )
+        return np.asarray(
+            area * scipy.ndimage.gaussian_filter(grid, (0, sigma, sigma), mode="constant")
+        ).reshape(values.shape)
 
     def shape(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
         base = radial(counts, expected)
@@ -229,7 +228,7 @@ def power_law_tail(
         mu = per_amplitude(index)[used]
         return float(counts[used].sum() * np.log(mu.sum()) - (counts[used] * np.log(mu)).sum())
 
-    index = float(minimize_scalar(loss, bounds=_INDEX_RANGE, method="bounded").x)
+    index = float(scipy.optimize.minimize_scalar(loss, bounds=_INDEX_RANGE, method="bounded").x)
     amplitude = counts[used].sum() / per_amplitude(index)[used].sum()
     tail = (np.arange(len(counts)) >= few[0]) & (exposure > 0)
     return np.where(tail, amplitude * (center / reference) ** -index, spectrum)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft
+import scipy
 
 CONTAINMENT = 0.999
 _OVERSAMPLING = 20
@@ -108,10 +108,10 @@ def build_convolution(kernels: np.ndarray) -> Callable[[int], tuple[int, np.ndar
 
     @lru_cache(maxsize=4)
     def transforms_of_length(length: int) -> np.ndarray:
-        return np.asarray(fft.rfft2(kernels, s=(length, length)))
+        return np.asarray(scipy.fft.rfft2(kernels, s=(length, length)))
 
     def transforms(template_size: int) -> tuple[int, np.ndarray]:
-        length = int(fft.next_fast_len(template_size + size - 1, real=True))
+        length = int(scipy.fft.next_fast_len(template_size + size - 1, real=True))
         return length, transforms_of_length(length)
 
     return transforms
@@ -119,23 +119,25 @@ def build_convolution(kernels: np.ndarray) -> Callable[[int], tuple[int, np.ndar
 
 def convolve(template: np.ndarray, length: int, transforms: np.ndarray, size: int) -> np.ndarray:
     """Full convolution of one template (m, m) with all kernels (n, k, k); shape (n, size, size), size = m + k - 1."""
-    product = fft.rfft2(template, s=(length, length)) * transforms
-    return np.asarray(fft.irfft2(product, s=(length, length))[:, :size, :size])
+    product = scipy.fft.rfft2(template, s=(length, length)) * transforms
+    return np.asarray(scipy.fft.irfft2(product, s=(length, length))[:, :size, :size])
 
 
 def correlate(values: np.ndarray, length: int, transforms: np.ndarray, size: int) -> np.ndarray:
     """Adjoint of `convolve`: sum over n of the correlation of values (n, m + k - 1, ...) with the kernels; (m, m)."""
-    product = (fft.rfft2(values, s=(length, length)) * transforms.conj()).sum(axis=0)
-    return np.asarray(fft.irfft2(product, s=(length, length))[:size, :size])
+    product = (scipy.fft.rfft2(values, s=(length, length)) * transforms.conj()).sum(axis=0)
+    return np.asarray(scipy.fft.irfft2(product, s=(length, length))[:size, :size])
 
 
 def convolve_same(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Convolution of images (..., n_lat, n_lon) with a kernel of odd size, zero outside them; shape of the images."""
     half = [n // 2 for n in kernel.shape]
     shape = images.shape[-2:]
-    length = [int(fft.next_fast_len(m + k - 1, real=True)) for m, k in zip(shape, kernel.shape, strict=True)]
-    product = fft.rfft2(images, s=length) * fft.rfft2(kernel, s=length)
-    full = fft.irfft2(product, s=length)
+    length = [
+        int(scipy.fft.next_fast_len(m + k - 1, real=True)) for m, k in zip(shape, kernel.shape, strict=True)
+    ]
+    product = scipy.fft.rfft2(images, s=length) * scipy.fft.rfft2(kernel, s=length)
+    full = scipy.fft.irfft2(product, s=length)
     return np.asarray(full[..., half[0] : half[0] + shape[0], half[1] : half[1] + shape[1]])
 
 

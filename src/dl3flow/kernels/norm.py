@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 from dl3flow.kernels.statistics import TRUNCATION, wstat, wstat_curvature, wstat_slope
 
@@ -158,7 +158,9 @@ def fit_norm(parts: Sequence[Bins], n_sigma: float = 1.0, n_sigma_ul: float = 2.
         best = start
     else:
         best = float(
-            brentq(slope, start, high, xtol=1e-15 * max(abs(high), abs(start)), rtol=1e-13, maxiter=500)
+            scipy.optimize.brentq(
+                slope, start, high, xtol=1e-15 * max(abs(high), abs(start)), rtol=1e-13, maxiter=500
+            )
         )
     at_best = stat(best)
     curvature = sum(part.curvature(best) for part in parts)
@@ -173,7 +175,9 @@ def fit_norm(parts: Sequence[Bins], n_sigma: float = 1.0, n_sigma_ul: float = 2.
         for _ in range(_BRACKETS):
             end = max(start + side * step, low)
             if stat(end) >= target:
-                return float(brentq(lambda c: stat(c) - target, *sorted((start, end)), rtol=1e-12))
+                return float(
+                    scipy.optimize.brentq(lambda c: stat(c) - target, *sorted((start, end)), rtol=1e-12)
+                )
             if end == low:
                 break
             step *= 2

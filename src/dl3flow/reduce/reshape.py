@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
+import scipy
 from astropy.coordinates import SkyCoord
-from scipy.ndimage import distance_transform_edt
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons, OffCounts
 from dl3flow.data.maps import EdispMap, Map
@@ -345,5 +345,5 @@ def _safe_at(dataset: Dataset, geom: Geometry) -> np.ndarray:
         np.clip(np.round(np.nan_to_num(v)), 0, n - 1).astype(int)
         for v, n in zip((y, x), ever.shape, strict=True)
     )
-    rows, columns = distance_transform_edt(~ever, return_distances=False, return_indices=True)
+    rows, columns = scipy.ndimage.distance_transform_edt(~ever, return_distances=False, return_indices=True)
     return np.asarray(safe[:, rows[j, i], columns[j, i]])

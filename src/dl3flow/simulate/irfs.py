@@ -2,7 +2,7 @@
 
 import astropy.units as u
 import numpy as np
-from scipy.special import ndtr
+import scipy
 
 from dl3flow.geometry.axis import Axis
 from dl3flow.irf.table import IrfTable
@@ -67,7 +67,7 @@ def dispersion_table(instrument: Instrument) -> IrfTable:
     width = instrument.energy_resolution * (1 + 0.5 * low / (1 + low))
     spread = width[:, None, None] * (1 + 0.03 * offset.centers.to_value(u.deg) ** 2)
     x = (np.log(migra.edges.to_value(""))[:, None] - bias[:, None, None]) / spread
-    content = np.diff(ndtr(x), axis=1)
+    content = np.diff(scipy.special.ndtr(x), axis=1)
     content /= content.sum(axis=1, keepdims=True)
     density = content / migra.widths.to_value("")[:, None]
     return IrfTable(
