@@ -1,4 +1,4 @@
-"""The command line: every workflow step as ``python -m dl3flow STEP``, and ``dl3flow check ANALYSIS.yaml``."""
+"""The command line: every workflow step as ``python -m dl3flow STEP``, and the commands ``check`` and ``inspect``."""
 
 import argparse
 import importlib
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words and not words[0].startswith("-"):
-            if words[0] == "check":
-                return _check(words[1:])
+            if words[0] in COMMANDS:
+                return COMMANDS[words[0]](words[1:])
             return _run_step(words[0], words[1:])
         return _describe(words)
     except InputError as error:
@@ -49,6 +49,7 @@ def _describe(words: list[str]) -> int:
         prog="dl3flow",
         description="From DL3 gamma-ray data to published results. The workflow itself is started by `snakemake`.",
         epilog=f"commands:\n  check ANALYSIS.yaml  validate a configuration and the DL3 files that it uses\n"
+        f"  inspect FILE         what a DL3, DL4 or DL5 file holds, in a table\n"
         f"\nworkflow steps (STEP --help says more):\n{steps}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,7 +61,7 @@ def _describe(words: list[str]) -> int:
 
 def _run_step(step: str, words: list[str]) -> int:
     if step not in STEPS:
-        print(f"dl3flow: unknown command '{step}': {choices(step, ['check', *STEPS])}", file=sys.stderr)
+        print(f"dl3flow: unknown command '{step}': {choices(step, [*COMMANDS, *STEPS])}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"dl3flow.steps.{step}")
     parser = argparse.ArgumentParser(
@@ -139,6 +140,24 @@ def _check(words: list[str]) -> int:
     findings = check_analysis(given.analysis, given.config)
     print("\n".join(findings) if findings else f"{given.analysis}: all is well")
     return 1 if findings else 0
+
+
+def _inspect(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="dl3flow inspect", description="Say what a DL3, DL4 or DL5 file holds; nothing is written."
+    )
+    parser.add_argument("file", type=Path, help="such as results/demo/dl4/cube/1001.h5")
+    given = parser.parse_args(words)
+
+    from dl3flow.io.inspection import inspect_file
+
+    rows = inspect_file(given.file)
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:{width}}  {text}" for name, text in rows))
+    return 0
+
+
+COMMANDS = {"check": _check, "inspect": _inspect}
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
