@@ -8,7 +8,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from iminuit import Minuit
 
-from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
 from dl3flow.data.products import DatasetStat, FitResult
 from dl3flow.fit.binding import bind, free_parameters
 from dl3flow.fit.likelihood import Likelihood, build_likelihood, build_stat
@@ -22,6 +22,7 @@ from dl3flow.fit.npred import (
 )
 from dl3flow.fit.reach import constrained, maps_of
 from dl3flow.fit.search import SEARCH_RADIUS, best_position
+from dl3flow.kernels.statistics import wstat_background
 from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
 from dl3flow.models.spatial import oversampling
 
@@ -508,6 +509,8 @@ def _is_at_limit(name: str, p: Parameter, found: _Minimum) -> bool:
 def _dataset_stat(dataset: Dataset, models: Models) -> DatasetStat:
     mask = dataset.mask
     signal, background = predict_counts(dataset, models)
+    if isinstance(dataset.background, OffCounts):
+        background = measured_background(dataset, dataset.background, signal)
     weigh = [np.where(mask, v, 0.0).sum(axis=(1, 2)) for v in (dataset.counts.data, signal, background)]
     return DatasetStat(
         dataset.name,
@@ -516,6 +519,13 @@ def _dataset_stat(dataset: Dataset, models: Models) -> DatasetStat:
         dataset.energy.edges,
         *weigh,
     )
+
+
+def measured_background(dataset: Dataset, off: OffCounts, signal: np.ndarray) -> np.ndarray:
+    """Expected background counts per bin that suit on and off counts best at a given signal; 0 where none was measured."""
+    alpha = off.alpha
+    mu_off = wstat_background(dataset.counts.data, off.counts.data, np.where(alpha > 0, alpha, 1.0), signal)
+    return np.asarray(alpha * mu_off)
 
 
 def source_ts(datasets: Sequence[Dataset], result: FitResult, source: str) -> float:

@@ -84,7 +84,8 @@ def _sum(members: list[DatasetStat]) -> DatasetStat:
 
 
 def _pull(counts: np.ndarray, npred: np.ndarray) -> np.ndarray:
-    return np.asarray(np.divide(counts - npred, np.sqrt(npred), out=np.zeros_like(npred), where=npred > 0))
+    # bins without a prediction are outside the fit: NaN is not drawn
+    return np.asarray(np.divide(counts - npred, np.sqrt(npred), out=np.full(npred.shape, np.nan), where=npred > 0))
 
 
 def _draw_counts(
@@ -139,7 +140,7 @@ def _draw_counts(
     lower.axhline(0, color=style.BLACK, lw=1)
     lower.axhspan(-1, 1, color=style.LIGHT, alpha=0.6, lw=0)
     lower.errorbar(centers, pull, xerr=half, fmt="o", ms=3.8, color=style.BLUE, elinewidth=1.1)
-    reach = max(2.5, 1.2 * float(np.abs(pull).max(initial=0)))
+    reach = max(2.5, 1.2 * float(np.nanmax(np.abs(pull), initial=0)))
     lower.set_ylim(-reach, reach)
     lower.set_ylabel("Δ / √pred.")
     style.set_energy_axis(lower, edges[0], edges[-1])
@@ -153,7 +154,7 @@ def _draw_totals(axes: Axes, datasets: tuple[DatasetStat, ...]) -> None:
     axes.axhline(0, color=style.BLACK, lw=1)
     axes.axhspan(-1, 1, color=style.LIGHT, alpha=0.6, lw=0)
     axes.plot(x, pull, "o", ms=4, color=style.BLUE)
-    reach = max(2.5, 1.2 * float(np.abs(pull).max(initial=0)))
+    reach = max(2.5, 1.2 * float(np.nanmax(np.abs(pull), initial=0)))
     axes.set_ylim(-reach, reach)
     axes.set_xlim(0.5, len(datasets) + 0.5)
     axes.set_xlabel(f"Dataset in the order of the fit (1 to {len(datasets)})")
