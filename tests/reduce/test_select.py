@@ -53,6 +53,46 @@ def test_cone():
     assert selected({"cone": galactic}) == [1, 3]
 
 
+def test_box():
+    """In the frame's own longitude and latitude, across 0 too; MSH 15-52 lies at l = 320.3, b = -1.2 deg."""
+    box = {"frame": "icrs", "lon": "83 deg", "lat": "22.4 deg", "width": "1.3 deg", "height": "1 deg"}
+    assert selected({"box": box}) == [1]
+    assert selected({"box": {**box, "height": "2 deg"}}) == [1, 3]
+    plane = {"frame": "galactic", "lon": "5 deg", "lat": "0 deg", "width": "100 deg", "height": "4 deg"}
+    assert selected({"box": plane}) == [2]
+    assert reasons({"box": plane})[1] == "pointing lies outside the box"
+    with pytest.raises(InputError, match=r"select\.box: `width` and `height` must be above 0"):
+        selected({"box": {**plane, "width": "-1 deg"}})
+    with pytest.raises(InputError, match=r"select\.box\.frame"):
+        selected({"box": {**plane, "frame": "mars"}})
+
+
+def test_zenith():
+    entries = [replace(CRAB, zenith=44.0), replace(MSH, zenith=36.0), POOR]
+    assert selected({"zenith": {"max": "40 deg"}}, entries) == [2]
+    assert selected({"zenith": {"min": "40 deg", "max": "50 deg"}}, entries) == [1]
+    assert reasons({"zenith": {"max": "40 deg"}}, entries) == {
+        1: "zenith angle is 44.0 deg, above 40 deg",
+        3: "the index has no zenith angle",
+    }
+    with pytest.raises(InputError, match="expected `{min: 20 deg, max: 45 deg}`"):
+        selected({"zenith": 40}, entries)
+
+
+def test_exclude_inverts():
+    assert selected({"exclude": {"obs_ids": [1]}}) == [2, 3]
+    assert selected({"target": "Crab", "exclude": {"quality": {"max": 0}}}) == [3]
+    # all criteria within it must hold
+    both = {"target": "Crab", "time": {"stop": "2004-12-09"}}
+    assert selected({"exclude": both}) == [2, 3]
+    assert reasons({"exclude": both}) == {1: "excluded by target and time"}
+    assert selected({"exclude": {"exclude": {"obs_ids": [1]}}}) == [1]
+    with pytest.raises(InputError, match=r"select\.exclude: unknown criterion 'runs'"):
+        selected({"exclude": {"runs": [1]}})
+    with pytest.raises(InputError, match=r"select\.exclude: expected criteria"):
+        selected({"exclude": {}})
+
+
 def test_time():
     """The first run starts on the stroke of midnight UTC and lasts half an hour."""
     assert selected({"time": {"start": "2004-12-08", "stop": "2004-12-08 00:30:00"}}) == [1]

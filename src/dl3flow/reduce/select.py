@@ -43,8 +43,10 @@ def select_observations(
     ----------
     entries : sequence of ObservationEntry
     select : mapping
-        Any of ``obs_ids`` (list), ``target`` (name or list of names), ``cone`` (frame, lon, lat, radius), ``time``
-        (start, stop), ``livetime`` (min), ``quality`` (max). Without any, all observations are selected.
+        Any of ``obs_ids`` (list), ``target`` (name or list of names), ``cone`` (frame, lon, lat, radius), ``box``
+        (frame, lon, lat, width, height), ``time`` (start, stop), ``zenith`` (min, max), ``livetime`` (min), ``quality``
+        (max), and ``exclude``: the same criteria again, of which an observation that meets all is left out. Without
+        any, all observations are selected.
     where : str
         Place of the criteria in the configuration, for messages.
 
@@ -58,14 +60,9 @@ def select_observations(
     InputError
         For an unknown criterion, observation or target, a bad value, or if no observation is left.
     """
-    if not isinstance(select, Mapping):
-        raise InputError(f"{where}: expected criteria such as `{{target: Crab}}`, found {select!r}")
-    for key in select:
-        if key not in _CRITERIA:
-            raise InputError(f"{where}: unknown criterion '{key}': {choices(str(key), _CRITERIA)}")
     if not entries:
         raise InputError(f"{where}: the index has no observations")
-    criteria = [_CRITERIA[key](value, entries, f"{where}.{key}") for key, value in select.items()]
+    criteria = _criteria(select, entries, where)
     selections = []
     for entry in _ordered(entries, select):
         reasons = [reason for criterion in criteria if (reason := criterion(entry)) is not None]
@@ -74,6 +71,15 @@ def select_observations(
         some = "; ".join(f"{s.entry.obs_id}: {s.reason}" for s in selections[:3])
         raise InputError(f"{where}: none of the {len(selections)} observations meets all criteria ({some})")
     return selections
+
+
+def _criteria(select: Any, entries: Sequence[ObservationEntry], where: str) -> list[Reason]:
+    if not isinstance(select, Mapping):
+        raise InputError(f"{where}: expected criteria such as `{{target: Crab}}`, found {select!r}")
+    for key in select:
+        if key not in _CRITERIA:
+            raise InputError(f"{where}: unknown criterion '{key}': {choices(str(key), _CRITERIA)}")
+    return [_CRITERIA[key](value, entries, f"{where}.{key}") for key, value in select.items()]
 
 
 def _ordered(entries: Sequence[ObservationEntry], select: Mapping[str, Any]) -> list[ObservationEntry]:
@@ -138,6 +144,25 @@ def _by_cone(value: Any, entries: Sequence[ObservationEntry], where: str) -> Rea
     return reason
 
 
+def _by_box(value: Any, entries: Sequence[ObservationEntry], where: str) -> Reason:
+    """Ranges of the frame's own longitude and latitude around a centre."""
+    from astropy.coordinates import SkyCoord
+
+    example = "{frame: galactic, lon: 0 deg, lat: 0 deg, width: 10 deg, height: 4 deg}"
+    names = ("lon", "lat", "width", "height")
+    given = _keys(value, {"frame", *names}, example, where)
+    lon, lat, width, height = (convert(given[k], Annotated[float, u.deg], f"{where}.{k}") for k in names)
+    if width <= 0 or height <= 0:
+        raise InputError(f"{where}: `width` and `height` must be above 0, found {value!r}")
+    fov.icrs_lonlat(given["frame"], 0.0, 0.0, f"{where}.frame")
+    sky = SkyCoord([e.ra for e in entries], [e.dec for e in entries], unit="deg").transform_to(given["frame"])
+    # the short way around the circle
+    apart = np.abs((sky.spherical.lon.deg - lon + 180) % 360 - 180)
+    inside = (apart <= width / 2) & (np.abs(sky.spherical.lat.deg - lat) <= height / 2)
+    kept = {entry.obs_id for entry, is_inside in zip(entries, inside, strict=True) if is_inside}
+    return lambda entry: None if entry.obs_id in kept else "pointing lies outside the box"
+
+
 def _by_time(value: Any, entries: Sequence[ObservationEntry], where: str) -> Reason:
     from astropy.time import Time
 
@@ -191,11 +216,40 @@ def _by_quality(value: Any, entries: Sequence[ObservationEntry], where: str) -> 
     return reason
 
 
+def _by_zenith(value: Any, entries: Sequence[ObservationEntry], where: str) -> Reason:
+    if not isinstance(value, Mapping) or not value or not set(value) <= {"min", "max"}:
+        raise InputError(f"{where}: expected `{{min: 20 deg, max: 45 deg}}`, found {value!r}")
+    limits = {key: convert(text, Annotated[float, u.deg], f"{where}.{key}") for key, text in value.items()}
+
+    def reason(entry: ObservationEntry) -> str | None:
+        if entry.zenith is None:
+            return "the index has no zenith angle"
+        if entry.zenith < limits.get("min", -math.inf):
+            return f"zenith angle is {entry.zenith:.1f} deg, below {value['min']}"
+        if entry.zenith > limits.get("max", math.inf):
+            return f"zenith angle is {entry.zenith:.1f} deg, above {value['max']}"
+        return None
+
+    return reason
+
+
+def _by_exclude(value: Any, entries: Sequence[ObservationEntry], where: str) -> Reason:
+    """Inverted selection: an observation that meets every criterion is left out."""
+    criteria = _criteria(value, entries, where)
+    if not criteria:
+        raise InputError(f"{where}: expected criteria such as `{{obs_ids: [23523]}}`, found none")
+    spoken = " and ".join(value)
+    return lambda entry: None if any(found(entry) for found in criteria) else f"excluded by {spoken}"
+
+
 _CRITERIA: dict[str, Callable[[Any, Sequence[ObservationEntry], str], Reason]] = {
     "obs_ids": _by_obs_ids,
     "target": _by_target,
     "cone": _by_cone,
+    "box": _by_box,
     "time": _by_time,
     "livetime": _by_livetime,
     "quality": _by_quality,
+    "zenith": _by_zenith,
+    "exclude": _by_exclude,
 }
