@@ -142,8 +142,23 @@ def test_energies_below_a_threshold_count_for_nothing() -> None:
     assert table.meta["norms"] == pytest.approx([1, 1], abs=0.05)
     (all_energies,) = build_acceptance([first, second], energy=TABLE, below_threshold=True)
     assert rate_at(all_energies, zero + 0.5, zero, 0.8, 1.2)[0] < 0.85 * true_rate(0.8, 1.2)
-    (none,) = build_acceptance([second], energy=TABLE)
-    assert rate_at(none, zero, zero, 0.6, 1.0) == 0
+
+
+def test_the_first_energy_above_all_thresholds_is_right_and_the_ones_below_are_not_safe() -> None:
+    # bins of the table have edges at 0.5, 0.79, 1.26, 1.99, 3.15 TeV
+    runs = [draw_run(n, 30.0 * n, 0.0, seed=n, rate=2 * RATE, lo_thres=1.25) for n in (1, 2)]
+    runs = [replace(run, events=run.events.select(run.events.energy > 1.2 * u.TeV)) for run in runs]
+    (table,) = build_acceptance(runs, energy=TABLE)
+    low = TABLE.edges[2].to_value("TeV")
+    assert table.meta["lo_thres"].to_value("TeV") == low
+    assert table.meta["hi_thres"] == 50 * u.TeV
+    here = np.array([0.5, 1.0, 1.5]), np.zeros(3)
+    assert rate_at(table, *here, low, 1.6).mean() == pytest.approx(true_rate(low, 1.6, 2 * RATE), rel=0.05)
+    assert rate_at(table, *here, 0.5, 0.6).max() < 1e-6
+    on = make_run(9, *ON)
+    energy = Axis("energy", [1.0, low, 4.0, 10.0] * u.TeV, "log")
+    result = acceptance(on, make_dataset(on, GEOM, energy), given(table), normalise=False)
+    assert result.mask_safe[:, 20, 20].tolist() == [False, True, True]
 
 
 def at_zenith(obs_id: int, zenith: float, **more) -> Observation:

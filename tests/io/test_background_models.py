@@ -40,6 +40,8 @@ def model(zenith: float, kind: str = "bkg_3d") -> IrfTable:
         "zenith_max": zenith + 5,
         "obs_ids": [7, 8],
         "norms": [0.9, 1.1],
+        "lo_thres": 1 * u.TeV,
+        "hi_thres": 8 * u.TeV,
         "ontime": 3366.0,
         "n_events": 1234,
         "telescope": "T",
@@ -57,7 +59,8 @@ def test_models_come_back_by_increasing_zenith(tmp_path: Path, provenance, kind:
     assert [table.meta["zenith"] for table in found] == [20, 40]
     expected = model(20, kind)
     for mine, theirs in zip(expected.axes, found[0].axes, strict=True):
-        assert mine.is_close(theirs) and mine.scale == theirs.scale
+        assert mine.is_close(theirs)
+        assert mine.scale == theirs.scale
     assert np.array_equal(found[0].data["BKG"], expected.data["BKG"])
     assert found[0].units["BKG"] == RATE
     assert dict(found[0].meta) == dict(expected.meta)
@@ -75,6 +78,7 @@ def test_the_tables_are_by_gadf_and_the_keywords_documented(tmp_path: Path, prov
         ]  # fmt: skip
         assert header["FOVALIGN"] == "RADEC"
         assert (header["ZEN_PNT"], header["ZEN_MIN"], header["ZEN_MAX"]) == (40, 35, 45)
+        assert (header["LO_THRES"], header["HI_THRES"]) == (1, 8)
         assert (header["N_RUNS"], header["N_EVENTS"], header["ONTIME"]) == (2, 1234, 3366)
         # one row, the axes fastest first: energy is the slowest in the file's array too
         assert hdus["BKG_2"].data["BKG"].shape == (1, 4, 4, 3)

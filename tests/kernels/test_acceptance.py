@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dl3flow.kernels.acceptance import (
+    extended,
     fit_separable,
     joined_bins,
     local_index,
@@ -50,6 +51,16 @@ def test_tail_is_the_power_law_that_made_the_counts() -> None:
     blind[-1] = 0
     assert power_law_tail(edges, broken, np.where(blind > 0, counts, 0), blind)[-1] == 0
     assert np.array_equal(power_law_tail(edges, spectrum, counts * 1e6, exposure), spectrum)
+
+
+def test_one_bin_more_at_each_end_goes_on_as_a_power_law() -> None:
+    edges = np.geomspace(1, 64, 7)
+    spectrum = np.sqrt(edges[1:] * edges[:-1]) ** -2.5
+    measured = spectrum * np.array([0, 0, 1, 1, 1, 0])
+    assert extended(edges, measured) == pytest.approx(spectrum * np.array([0, 1, 1, 1, 1, 1]))
+    assert np.array_equal(extended(edges, spectrum), spectrum)
+    one = np.array([0.0, 3, 0, 0, 0, 0])
+    assert np.array_equal(extended(edges, one), one)
 
 
 def test_norms_spectrum_and_shape_are_found_from_expectations() -> None:

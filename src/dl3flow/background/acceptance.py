@@ -62,7 +62,13 @@ def acceptance(
         )
     chosen, warnings = _choose(observation, inputs.models, where, interpolate=interpolate)
     expected = _expected(observation, dataset, chosen)
-    known = restrict(dataset, expected > 0, "no background model", is_replaced=True)
+    measured = np.ones(dataset.energy.n_bins, dtype=bool)
+    for weight, table in chosen:
+        if weight > 0:
+            measured &= dataset.energy.contains_bin(table.meta.get("lo_thres"), table.meta.get("hi_thres"))
+    known = restrict(
+        dataset, (expected > 0) & measured[:, None, None], "no background model", is_replaced=True
+    )
     if not known.mask_safe.any():
         raise InputError(
             f"{where} has no rate in any safe bin: its energies or offsets do not reach the dataset: build it on a wider axis"

@@ -15,6 +15,7 @@ from dl3flow.geometry import fov
 from dl3flow.geometry.axis import Axis, EnergyAxis, PositiveAngle
 from dl3flow.irf.table import IrfTable
 from dl3flow.kernels.acceptance import (
+    extended,
     fit_separable,
     local_index,
     mean_over_center,
@@ -93,8 +94,8 @@ def build_acceptance(
     radius: PositiveAngle = 2.5 * u.deg,
     binsz: PositiveAngle = 0.2 * u.deg,
     zenith_bins: list[Annotated[u.Quantity, u.deg]] | None = None,
-    min_counts: Count = 2000,
-    smoothing: PositiveAngle = 0.4 * u.deg,
+    min_counts: Count = 1000,
+    smoothing: PositiveAngle = 0.5 * u.deg,
     below_threshold: bool = False,
 ) -> tuple[IrfTable, ...]:
     """Background rate in the camera (RADEC alignment) from the events of runs outside an exclusion, by zenith bins.
@@ -138,7 +139,9 @@ def build_acceptance(
     tables : tuple of IrfTable
         ``bkg_2d`` on (energy, offset) or ``bkg_3d`` on (energy, fov_lon, fov_lat), by increasing zenith. ``meta``:
         ``zenith`` (of the mean cosine, weighted with ontime), ``zenith_min``, ``zenith_max`` (deg, of the bin), ``obs_ids``,
-        ``ontime`` (s), ``n_events``, ``norms`` (the factors), ``telescope``, ``instrument``, ``warnings``.
+        ``ontime`` (s), ``n_events``, ``norms`` (the factors), ``lo_thres`` and ``hi_thres`` (Quantity, of the energies that
+        some run measured; one bin further at each end is extrapolated, for those who interpolate to these edges),
+        ``telescope``, ``instrument``, ``warnings``.
 
     Raises
     ------
@@ -174,19 +177,11 @@ def build_acceptance(
             )
             continue
         sigma = float((smoothing / cells.axes[0].widths[0]).to_value(""))
-        data = _rate(part, cells, energy, kind, min_counts, sigma)
-        meta = {**_facts(part, low, high), "warnings": warnings}
+        rate, found = _rate(part, cells, energy, kind, min_counts, sigma)
+        values = rate.reshape(energy.n_bins, *(axis.n_bins for axis in cells.axes))
+        meta = {**_facts(part, low, high), **found, "warnings": warnings}
         meta |= dict(zip(("telescope", "instrument"), origin or ("", ""), strict=True))
-        shape = (energy.n_bins, *(axis.n_bins for axis in cells.axes))
-        tables.append(
-            IrfTable(
-                kind,
-                (energy, *cells.axes),
-                {"BKG": data.values.reshape(shape)},
-                {"BKG": _RATE},
-                {**meta, "norms": data.norms},
-            )
-        )
+        tables.append(IrfTable(kind, (energy, *cells.axes), {"BKG": values}, {"BKG": _RATE}, meta))
     if not tables:
         raise InputError(
             "a background cannot be built: no run has an event outside the exclusion, in its zenith bin and above its threshold"
@@ -286,14 +281,10 @@ def _facts(sums: _Sums, low: float, high: float) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class _Rate:
-    values: np.ndarray
-    norms: list[float]
-
-
-def _rate(sums: _Sums, cells: _Cells, energy: Axis, kind: str, min_counts: int, sigma: float) -> _Rate:
-    """Rate per energy and solid angle in s-1 MeV-1 sr-1 at the centres of the bins, shape (n_energy, n_cells)."""
+def _rate(
+    sums: _Sums, cells: _Cells, energy: Axis, kind: str, min_counts: int, sigma: float
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rate in s-1 MeV-1 sr-1 at the centres of the bins, shape (n_energy, n_cells), and what was found of the runs."""
     if kind == "bkg_2d":
         shape_of = radial_shape(cells.offset)
     else:
@@ -313,4 +304,10 @@ def _rate(sums: _Sums, cells: _Cells, energy: Axis, kind: str, min_counts: int, 
     # the table holds the rate at the bin's centre, and the counts gave its mean over the bin
     spectrum = spectrum / mean_over_center(edges, local_index(centers, spectrum))
     spectrum = power_law_tail(edges, spectrum, sums.counts.sum(axis=1), fitted.exposure)
-    return _Rate(spectrum[:, None] * fitted.shape, [float(norm) for norm in fitted.norms])
+    measured = np.nonzero(fitted.exposure > 0)[0]
+    facts = {
+        "norms": [float(norm) for norm in fitted.norms],
+        "lo_thres": energy.edges[measured[0]],
+        "hi_thres": energy.edges[measured[-1] + 1],
+    }
+    return extended(edges, spectrum)[:, None] * fitted.shape, facts

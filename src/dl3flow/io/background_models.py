@@ -2,8 +2,9 @@
 
 The tables are named ``BKG`` where there is one, else ``BKG_1``, ``BKG_2``, ... by increasing zenith, and are what other
 programs read as a background response. Beside GADF's keywords each has ``ZEN_PNT``, ``ZEN_MIN`` and ``ZEN_MAX`` (deg; the
-zenith distance that the rate holds for, and the bin's edges), ``ONTIME`` (s), ``N_RUNS`` and ``N_EVENTS``. The runs and
-their norms stand in the table PROVENANCE, which other readers ignore. Equal models give equal bytes.
+zenith distance that the rate holds for, and the bin's edges), ``LO_THRES`` and ``HI_THRES`` (TeV; between them the rate was
+measured), ``ONTIME`` (s), ``N_RUNS`` and ``N_EVENTS``. The runs and their norms stand in the table PROVENANCE, which other
+readers ignore. Equal models give equal bytes.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 from astropy.io import fits
 
 from dl3flow.errors import InputError
@@ -22,6 +24,7 @@ from dl3flow.io.provenance import Provenance
 from dl3flow.irf.table import IrfTable
 
 _KEYWORDS = {"zenith": "ZEN_PNT", "zenith_min": "ZEN_MIN", "zenith_max": "ZEN_MAX", "ontime": "ONTIME"}
+_THRESHOLDS = {"lo_thres": "LO_THRES", "hi_thres": "HI_THRES"}
 _LISTS = ("obs_ids", "norms", "warnings")
 
 
@@ -80,6 +83,9 @@ def read_background_models(path: Path) -> tuple[IrfTable, ...]:
             for key, keyword in _KEYWORDS.items():
                 if keyword in hdu.header:
                     meta[key] = number_key(hdu.header, keyword, where)
+            for key, keyword in _THRESHOLDS.items():
+                if keyword in hdu.header:
+                    meta[key] = number_key(hdu.header, keyword, where) * u.TeV
             if "N_EVENTS" in hdu.header:
                 meta["n_events"] = int(number_key(hdu.header, "N_EVENTS", where))
             meta |= {

@@ -234,6 +234,23 @@ def power_law_tail(
     return np.where(tail, amplitude * (center / reference) ** -index, spectrum)
 
 
+def extended(edges: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
+    """Spectrum with one more bin above zero at each end, on the power law of the two bins next to it.
+
+    Who interpolates between the centres of the bins needs it to reach the outer edges.
+    """
+    good = np.nonzero(spectrum > 0)[0]
+    if len(good) < 2:
+        return spectrum
+    logarithm = np.log(np.sqrt(edges[1:] * edges[:-1]))
+    found = spectrum.copy()
+    for new, near, far in ((good[0] - 1, good[0], good[1]), (good[-1] + 1, good[-1], good[-2])):
+        if 0 <= new < len(spectrum):
+            slope = np.log(spectrum[near] / spectrum[far]) / (logarithm[near] - logarithm[far])
+            found[new] = spectrum[near] * np.exp(slope * (logarithm[new] - logarithm[near]))
+    return found
+
+
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     zero = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
     return np.asarray(np.divide(numerator, denominator, out=zero, where=denominator > 0))
