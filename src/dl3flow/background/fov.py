@@ -82,7 +82,8 @@ def fov(
     shape = found["norm"] * energy ** -found["tilt"]
     meta: dict[str, Any] = {"method": f"fov-{method}", **{k: float(v) for k, v in found.items()}}
     if min_counts is not None:
-        groups = energy_groups(*(v.sum(axis=(1, 2)) for v in (counts, expected, known)), min_counts)
+        n, b, k = (values.sum(axis=(1, 2)) for values in (counts, expected, known))
+        groups = energy_groups(n, b, k, min_counts)
         edges = dataset.energy.edges.to_value(u.TeV)
         meta["groups"] = []
         for low, high in groups:
