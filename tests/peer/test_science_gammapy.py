@@ -9,24 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import astropy.units as u
 import numpy as np
 import pytest
 
-from dl3flow.background import BACKGROUNDS
+from dl3flow.chain import parse_chain, reduce_observation
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FitResult
 from dl3flow.estimators import TABLES
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit
-from dl3flow.geometry.regions import exclusion_mask, parse_regions
 from dl3flow.io.fits_datasets import read_fits_dataset, write_fits_dataset
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models, write_models
 from dl3flow.io.provenance import collect_provenance
-from dl3flow.reduce import RECIPES, SAFE_MASKS
-from dl3flow.reduce.safe_mask import apply_safe_masks
 from dl3flow.reduce.stack import stack
 
 pytestmark = pytest.mark.peer
@@ -66,28 +62,26 @@ def models_of(shape: str) -> Any:
 @pytest.fixture(scope="module")
 def stacked(hess_dl3: Path) -> Dataset:
     entries = {e.obs_id: e for e in read_index(hess_dl3)}
-    entry = {
-        "name": "cube",
-        "center": {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"},
-        # an odd number of response pixels: on an even one the source lies on a corner, and each side may round its way
-        "width": "4.2 deg",
-        "binsz": "0.02 deg",
-        "cutout": "5 deg",
-        "energy": {"min": "1 TeV", "max": "10 TeV", "nbin": 6},
-        "energy_true": {"min": "0.5 TeV", "max": "20 TeV", "nbin": 16},
+    sections = {
+        "recipe": {
+            "name": "cube",
+            "center": {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"},
+            # an odd number of response pixels: on an even one the source lies on a corner, and each side may round its way
+            "width": "4.2 deg",
+            "binsz": "0.02 deg",
+            "cutout": "5 deg",
+            "energy": {"min": "1 TeV", "max": "10 TeV", "nbin": 6},
+            "energy_true": {"min": "0.5 TeV", "max": "20 TeV", "nbin": 16},
+        },
+        "safe_mask": [{"name": "aeff_default"}, {"name": "offset_max", "offset_max": "2.4 deg"}],
+        "background": {"name": "fov", "method": "scale", "exclusion": "icrs;circle(83.63, 22.01, 0.2)"},
     }
-    recipe, options = RECIPES.bind(entry, "recipe")
-    whole = recipe.companions["geometry"](**options)
-    region = parse_regions("icrs;circle(83.63, 22.01, 0.2)", "exclusion")
-    runs = []
-    for obs_id in (23523, 23526):
-        observation = read_observation(entries[obs_id], hess_dl3)
-        dataset = recipe(observation, f"cube-{obs_id}", **options)
-        offset = (SAFE_MASKS.find("offset_max", ""), {"offset_max": 2.4 * u.deg})
-        dataset = apply_safe_masks(observation, dataset, [(SAFE_MASKS.find("aeff_default", ""), {}), offset])
-        usable = exclusion_mask(dataset.geom, region, whole[0])
-        runs.append(BACKGROUNDS.find("fov", "")(observation, dataset, usable, None, method="scale"))
-    return stack(runs, "cube", *whole)
+    chain = parse_chain(sections, "")
+    runs = [
+        reduce_observation(read_observation(entries[obs_id], hess_dl3), f"cube-{obs_id}", chain)
+        for obs_id in (23523, 23526)
+    ]
+    return stack(runs, "cube", *chain.geometries)
 
 
 @pytest.fixture(scope="module")
