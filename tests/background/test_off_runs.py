@@ -10,12 +10,16 @@ from astropy.coordinates import SkyCoord
 from dl3flow.background.off_runs import off_runs
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.dataset import MaskReasons, OffCounts
+from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.table import IrfTable
+from dl3flow.reduce import RECIPES
+from dl3flow.simulate.events import simulate_observation
+from dl3flow.simulate.plan import parse_simulation
 
 from .camera_runs import ENERGY, draw_run, make_dataset, make_run
 
@@ -256,3 +260,68 @@ def test_the_registry_says_that_it_needs_runs_and_binds_its_options() -> None:
     assert len(bound["off_exclusion"]) == 1
     with pytest.raises(InputError, match="cannot read the DS9 region text|no region in"):
         plugin.bind({"off_exclusion": "circle of light"}, "here")
+
+
+def test_runs_without_events_give_no_background_and_no_error() -> None:
+    on, off = make_run(1, *ON), make_run(2, 10, 0)
+    known = parse_regions("icrs;circle(10, 1, 0.3)", "here")
+    for geom in (GEOM, REGION):
+        result = off_runs(on, make_dataset(on, geom), given(off), off_exclusion=known)
+        assert result.mu_bkg.sum() == 0
+        assert np.all(off_of(result).alpha[result.mask_safe] > 0)
+
+
+@pytest.fixture(scope="module")
+def empty_fields(demo_config: dict) -> tuple[Observation, ...]:
+    """Four runs of the demo's instrument on empty fields at other declinations."""
+    runs = [
+        {
+            "obs_id": n,
+            "target": "off",
+            "pointing": {"lon": f"{30 * n} deg", "lat": f"{-20 * n} deg"},
+            "start": "2024-01-14 20:00:00",
+            "duration": "56 min",
+        }
+        for n in (1, 2, 3, 4)
+    ]
+    simulation = parse_simulation({**demo_config, "sources": [], "observations": runs}, "off")
+    return tuple(simulate_observation(simulation, n) for n in (1, 2, 3, 4))
+
+
+ENERGIES = {"min": "1 TeV", "max": "20 TeV", "nbin": 3}
+
+
+def test_off_runs_predict_the_background_that_was_simulated(demo_run, empty_fields) -> None:
+    entry = {
+        "name": "cube",
+        "center": {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"},
+        "width": "3 deg",
+        "binsz": "0.1 deg",
+        "energy": ENERGIES,
+    }
+    recipe, options = RECIPES.bind(entry, "recipe")
+    dataset = recipe(demo_run, "run", **options)
+    truth = dataset.mu_bkg
+    found = off_runs(demo_run, dataset, given(*empty_fields)).mu_bkg
+    # eight times the run's ontime; the rate falls by a fifth from one side to the other, against the other field's sky
+    for part in (np.s_[:, :, :15], np.s_[:, :, 15:], np.s_[:, :15], np.s_[:, 15:], np.s_[0], np.s_[2]):
+        assert truth[part].sum() > 15
+        assert found[part].sum() == pytest.approx(truth[part].sum(), abs=4 * np.sqrt(truth[part].sum() / 8))
+    west, east = truth[:, :, 15:].sum(), truth[:, :, :15].sum()
+    # a mirrored camera would be out of these limits
+    assert abs(west - east) > 4 * np.sqrt(max(west, east) / 8)
+
+
+def test_off_runs_measure_the_excess_of_a_spectrum(demo_run, empty_fields) -> None:
+    recipe, options = RECIPES.bind(
+        {"name": "spectrum", "region": "icrs;circle(83.63, 22.01, 0.2)", "energy": ENERGIES}, "recipe"
+    )
+    dataset = recipe(demo_run, "run", **options)
+    for norm in ("ontime", "counts"):
+        usable = outside("icrs;circle(83.63, 22.01, 0.4)")
+        result = off_runs(demo_run, dataset, given(*empty_fields, usable=usable), norm=norm)
+        assert result.meta["background"]["norm"] == pytest.approx(1.0, abs=0.1)
+        assert dataset.mu_bkg.sum() > 5
+        assert result.mu_bkg.sum() == pytest.approx(
+            dataset.mu_bkg.sum(), abs=4 * np.sqrt(dataset.mu_bkg.sum() / 8)
+        )
