@@ -355,6 +355,16 @@ def test_contract(name: str, demo_run: Observation) -> None:
     assert zero.counts.data.sum() == off_of(zero).counts.data.sum() == zero.mu_bkg.sum() == 0
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_off_counts_are_taken_as_they_are(name: str, demo_run: Observation) -> None:
+    dataset = spectrum(demo_run)
+    inputs = BackgroundInputs(EVERYWHERE.usable, signal=np.ones(dataset.counts.data.shape))
+    with pytest.raises(
+        InputError, match=f"the background `{name}` takes off counts as they are: leave `subtract` out"
+    ):
+        measure(demo_run, dataset, name, inputs, **METHODS[name])
+
+
 def test_measured_bins_need_no_expected_background(demo_run: Observation) -> None:
     dataset = spectrum(demo_run)
     assert isinstance(dataset.background, ExpectedCounts)

@@ -140,20 +140,38 @@ def ds9_text(regions: Iterable[SkyRegion]) -> str:
     return ";".join(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
-def on_region(observation: Observation, dataset: Dataset, method: str) -> RegionGeometry:
+def on_region(
+    observation: Observation, dataset: Dataset, inputs: BackgroundInputs, method: str
+) -> RegionGeometry:
     """Region of a spectrum.
 
     Raises
     ------
     InputError
-        For a map.
+        For a map, or if known sources are to be subtracted.
     """
+    check_no_signal(observation, inputs, method)
     if isinstance(dataset.geom, RegionGeometry):
         return dataset.geom
     raise InputError(
         f"observation {observation.obs_id}: the background `{method}` turns the region of a spectrum around the pointing, and the "
         "dataset is a map: use the recipe `spectrum`, or the background `ring` or `fov`"
     )
+
+
+def check_no_signal(observation: Observation, inputs: BackgroundInputs, method: str) -> None:
+    """Refuse to subtract known sources from off counts, which would not be Poisson counts any more.
+
+    Raises
+    ------
+    InputError
+        If there are known sources.
+    """
+    if inputs.signal is not None:
+        raise InputError(
+            f"observation {observation.obs_id}: the background `{method}` takes off counts as they are: leave `subtract` out and "
+            "keep the off regions clear of sources with `exclusion`"
+        )
 
 
 def with_off_counts(

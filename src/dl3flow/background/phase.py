@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dl3flow.background.off_regions import with_off_counts
+from dl3flow.background.off_regions import check_no_signal, with_off_counts
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.binning import bin_events, selected_events
 from dl3flow.data.dataset import Dataset
@@ -49,6 +49,7 @@ def phase(
         If the events have no phase or were cut in phase, or an on phase and an off phase overlap.
     """
     where = f"observation {observation.obs_id}: the background `phase`"
+    check_no_signal(observation, inputs, "phase")
     events = observation.events
     if events.phase is None:
         raise InputError(

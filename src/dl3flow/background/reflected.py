@@ -53,7 +53,7 @@ def reflected(
         For a map or a point region, or if no copy fits.
     """
     where = f"observation {observation.obs_id}: the background `reflected`"
-    region = on_region(observation, dataset, "reflected")
+    region = on_region(observation, dataset, inputs, "reflected")
     if region.is_point:
         raise InputError(
             f"{where} needs a region with an area, and '{region.text}' is a point, whose size depends on the energy: use the "

@@ -51,7 +51,7 @@ def wobble(
         For a map, if regions overlap, or if none lies outside the exclusion.
     """
     where = f"observation {observation.obs_id}: the background `wobble`"
-    region = on_region(observation, dataset, "wobble")
+    region = on_region(observation, dataset, inputs, "wobble")
     table = Turntable.create(region, observation.pointing, binsz)
     angles = 2 * np.pi * np.arange(1, n_off + 1) / (n_off + 1)
     excluded = table.excluded(inputs)
