@@ -70,17 +70,19 @@ def test_offsets_and_header_limits(demo_run: Observation, dataset: Dataset) -> N
     assert by_header.warnings == ()
 
 
+@pytest.mark.parametrize("value", [None, 0 * u.TeV])
 @pytest.mark.parametrize(
     ("absent", "said"), [("lo_thres", "no LO_THRES, so that no lower"), ("hi_thres", "no HI_THRES")]
 )
 def test_a_limit_that_the_header_lacks_is_told(
-    absent: str, said: str, demo_run: Observation, dataset: Dataset
+    absent: str, said: str, value: u.Quantity | None, demo_run: Observation, dataset: Dataset
 ) -> None:
-    run = replace(demo_run, aeff=replace(demo_run.aeff, meta={**demo_run.aeff.meta, absent: None}))
+    run = replace(demo_run, aeff=replace(demo_run.aeff, meta={**demo_run.aeff.meta, absent: value}))
     plugin, options = SAFE_MASKS.bind({"name": "aeff_default"}, "safe_mask")
     masked = apply_safe_masks(run, dataset, [(plugin, options)])
     assert [text for text in masked.meta["warnings"] if said in text]
     assert not [text for text in dataset.meta["warnings"] if said in text]
+    assert masked.mask_safe.any()
 
 
 def test_the_energy_range_keeps_whole_bins(demo_run: Observation, dataset: Dataset) -> None:

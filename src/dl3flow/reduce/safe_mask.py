@@ -104,7 +104,9 @@ def _whole_bins(observation: Observation, dataset: Dataset) -> dict[str, np.ndar
 @SAFE_MASKS.register("aeff-default")
 def aeff_default(observation: Observation, dataset: Dataset) -> Kept:
     """Energy bins that lie whole between LO_THRES and HI_THRES of the effective area's header."""
-    limits = [observation.aeff.meta.get(key) for key in ("lo_thres", "hi_thres")]
+    # files write 0 where they set no limit
+    found = (observation.aeff.meta.get(key) for key in ("lo_thres", "hi_thres"))
+    limits = [limit if limit is not None and limit > 0 * u.TeV else None for limit in found]
     warnings = [
         f"the effective area's header has no {key}, so that no {side} limit in energy is set"
         for key, side, limit in zip(("LO_THRES", "HI_THRES"), ("lower", "upper"), limits, strict=True)
