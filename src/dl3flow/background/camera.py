@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import FK5, SkyCoord
-from astropy.time import Time
+from astropy.coordinates import SkyCoord
 from regions import Regions
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons
@@ -84,23 +83,15 @@ def sky_mask(
 
 
 def zenith_angle(observation: Observation) -> u.Quantity | None:
-    """Zenith distance of the pointing in the middle of the run, to some arcminutes; None where the place is not known.
-
-    From the mean sidereal time with UTC for UT1 (15 arcsec at most), without refraction, nutation and aberration.
-    """
+    """Zenith distance of the pointing in the middle of the run, without refraction; None where the place is not known."""
     location = observation.meta.get("location")
     if location is None:
         return None
     gti = observation.gti
-    middle: Time = gti.reference + 0.5 * (gti.start[0] + gti.stop[-1])
-    utc = middle.utc
-    utc.delta_ut1_utc = 0.0
-    at = observation.pointing.transform_to(FK5(equinox=utc))
-    sidereal = utc.sidereal_time("mean", longitude=location["geolon"] * u.deg).rad
-    distance = fov.separation(
-        np.array(at.ra.rad), np.array(at.dec.rad), sidereal, np.radians(location["geolat"])
-    )
-    return float(np.degrees(distance)) * u.deg
+    middle = gti.reference + 0.5 * (gti.start[0] + gti.stop[-1])
+    place = (location["geolon"], location["geolat"], location["altitude"])
+    _, _, altitude = fov.altaz_axes(observation.pointing, middle.reshape(1), place)
+    return (90 - float(np.degrees(altitude[0]))) * u.deg
 
 
 def restrict(dataset: Dataset, keep: np.ndarray, reason: str, *, is_replaced: bool) -> Dataset:
