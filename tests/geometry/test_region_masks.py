@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
-from dl3flow.geometry.regions import parse_regions, region_mask
+from dl3flow.geometry.regions import exclusion_mask, parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
 
 
@@ -20,3 +20,15 @@ def test_a_region_on_the_map_covers_its_area() -> None:
     geom = SkyGeometry.create(SkyCoord(0, 0, unit="deg"), 5 * u.deg, 0.02 * u.deg, "TAN")
     covered = region_mask(geom, parse_regions("icrs;circle(1, 0, 0.5)", "here")).sum() * 0.02**2
     assert covered == pytest.approx(np.pi * 0.5**2, rel=0.01)
+
+
+def test_an_exclusion_drawn_for_one_field_holds_in_another_too() -> None:
+    regions = parse_regions("icrs;circle(0, 0, 0.5)\nicrs;circle(90, 10, 0.5)", "here")
+    whole, elsewhere = (
+        SkyGeometry.create(SkyCoord(*at, unit="deg"), 4 * u.deg, 0.05 * u.deg, "TAN")
+        for at in ((0, 0), (90, 10))
+    )
+    for geom in (whole, elsewhere):
+        usable = exclusion_mask(geom, regions, whole, 0.2 * u.deg)
+        assert not usable[40, 40]
+        assert (~usable).sum() * 0.05**2 == pytest.approx(np.pi * 0.5**2, rel=0.1)

@@ -80,12 +80,14 @@ def exclusion_mask(
 
     With ``binsz`` the regions are drawn on pixels of that size on the centre and width of ``whole``, the geometry that
     ``geom`` is cut from, and each pixel of ``geom`` takes the value of the one that holds its centre: so behaves a mask
-    that is made once for all observations of an analysis.
+    that is made once for all observations of an analysis. Pixels off that map (the fields of off runs) are drawn as they are.
     """
     if binsz is None:
         return ~region_mask(geom, regions)
     drawn = whole.coarser(binsz)
-    return sample_mask(drawn, ~region_mask(drawn, regions), geom)
+    usable = sample_mask(drawn, ~region_mask(drawn, regions), geom)
+    is_off = sample_mask(drawn, np.zeros(drawn.shape, dtype=bool), geom)
+    return np.where(is_off, ~region_mask(geom, regions), usable) if is_off.any() else usable
 
 
 def away_mask(
