@@ -31,4 +31,4 @@ def test_an_exclusion_drawn_for_one_field_holds_in_another_too() -> None:
     for geom in (whole, elsewhere):
         usable = exclusion_mask(geom, regions, whole, 0.2 * u.deg)
         assert not usable[40, 40]
-        assert (~usable).sum() * 0.05**2 == pytest.approx(np.pi * 0.5**2, rel=0.1)
+        assert (~usable).sum() * 0.05**2 == pytest.approx(np.pi * 0.5**2, abs=0.16)
