@@ -150,6 +150,22 @@ def test_failure_record(tmp_path, provenance):
         read_dataset(tmp_path / "a.h5")
 
 
+def test_long_texts_are_kept_and_guarded(tmp_path, make_dataset, provenance):
+    long = replace(provenance, inputs={"runs": [{"name": f"run-{n}"} for n in range(5000)]})
+    dataset = replace(make_dataset(), meta={"note": "x" * 100_000})
+    path = tmp_path / "a.h5"
+    write_dataset(path, dataset, long)
+    assert read_dataset(path).meta == dataset.meta
+    assert read_provenance(path) == long.to_mapping()
+    with h5py.File(path) as file:
+        at = file["meta/json"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[at + 20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="'/meta/json' is damaged"):
+        read_dataset(path)
+
+
 def _edit(change):
     def spoil(path):
         with h5py.File(path, "r+") as file:

@@ -11,6 +11,8 @@ the optional parts there are, so that a lost one is noticed); the groups are
 - ``masks``: ``safe`` and, if set, ``fit`` as 0 and 1; ``reasons`` (may be absent), one bit for each of the names in the
   attribute ``reasons`` (JSON); ``gti``: ``start`` and ``stop`` in s after a reference; ``meta``: the attribute ``json``.
 
+A text of more than 60000 bytes is a dataset of bytes in place of an attribute.
+
 ``dl3flow.dataset/1`` is read too: sky maps with an expected background only, which is the group ``background`` itself.
 
 Sky maps are stored as float32 (values above 2^24 lose their last digits), spectra as float64, both with a checksum per
@@ -49,6 +51,7 @@ _LIBRARY = (
 )  # a fixed file format, whatever the library: checksums in all headers, and the same bytes
 _MAX_EXPANSION = 1100  # deflate cannot shrink more than 1032 to 1
 _CHUNK_BYTES = 1 << 19
+_LONG_TEXT = 60_000
 _REMEDY = "delete it and reduce the observation again"
 
 
@@ -207,12 +210,18 @@ def _format(file: h5py.File) -> str:
 
 
 def _set_text(place: h5py.Group, **values: str) -> None:
-    # Fixed-length bytes: texts of variable length live in a heap without checksums.
+    # Fixed-length bytes: texts of variable length, and long ones, live in a heap without checksums.
     for key, value in values.items():
-        place.attrs[key] = np.bytes_(value.encode() or b" ")
+        content = value.encode() or b" "
+        if len(content) > _LONG_TEXT:
+            _write_array(place, key, np.frombuffer(content, dtype=np.uint8))
+        else:
+            place.attrs[key] = np.bytes_(content)
 
 
 def _text(place: h5py.Group, key: str) -> str:
+    if key not in place.attrs and isinstance(place.get(key, getlink=True), h5py.HardLink):
+        return _read_array(place, key, None, "u").tobytes().decode().strip()
     value = _attribute(place, key)
     if not isinstance(value, bytes):
         raise InputError(f"attribute '{key}' of '{place.name}' is no text: {_REMEDY}")
