@@ -185,7 +185,9 @@ def job(side: str, folder: Path, runs: list[int], center: tuple[float, float] | 
 
 
 def environment() -> dict[str, str]:
+    """Of the processes: our modules compiled once, as an installed package's are."""
     found = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
     found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     return found
 
@@ -285,6 +287,7 @@ def measure_cpu(runs: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
 
 
 def measure_jobs(runs: tuple[int, ...], folder: Path) -> dict[str, Any]:
+    timed(step_command(runs[-1], folder))  # compiles what was changed since the last start
     ratios, memory, times = [], {"ours": [], "peer": []}, {"ours": [], "peer": []}
     for obs_id in runs:
         wall = {}

@@ -1,5 +1,7 @@
 """A run seen from its camera: good events, its zenith distance, and a sky mask drawn around its pointing."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
@@ -7,11 +9,10 @@ from typing import Annotated, Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import Regions
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons
 from dl3flow.data.observation import Observation
-from dl3flow.geometry import fov
+from dl3flow.geometry import fov, shapes
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
@@ -24,7 +25,7 @@ _FINE = 0.02 * u.deg
 _MOST_REASONS = 8
 
 
-def _parse_sky(entry: Any) -> Regions:
+def _parse_sky(entry: Any) -> shapes.Regions:
     if not isinstance(entry, str):
         raise ValueError(
             f"expected DS9 region text such as `icrs;circle(83.63, 22.01, 0.2)`, found {entry!r}"
@@ -32,7 +33,7 @@ def _parse_sky(entry: Any) -> Regions:
     return parse_regions(entry, "value")
 
 
-SkyRegions = Annotated[Regions, _parse_sky]
+SkyRegions = Annotated[Any, _parse_sky]
 
 
 def good_events(observation: Observation) -> tuple[SkyCoord, u.Quantity]:
@@ -49,7 +50,7 @@ def camera_geometry(observation: Observation, radius: u.Quantity, binsz: u.Quant
     return SkyGeometry.create(observation.pointing.icrs, width, binsz, "TAN")
 
 
-def outside(regions: Regions) -> Usable:
+def outside(regions: shapes.Regions) -> Usable:
     """Mask of any map that is True outside the regions."""
     return lambda geom: ~region_mask(geom, regions)
 

@@ -1,5 +1,7 @@
 """Off regions: the on region turned around the pointing, and what is counted in them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,12 +10,12 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import CirclePixelRegion, CircleSkyRegion, PixCoord, PixelRegion, Regions, SkyRegion
 
 from dl3flow.background.registry import BackgroundInputs
 from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
+from dl3flow.geometry import shapes
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.regions import bounding_box
 from dl3flow.geometry.sky import SkyGeometry
@@ -38,7 +40,7 @@ class Turntable:
     plane: SkyGeometry
 
     @classmethod
-    def create(cls, region: RegionGeometry, pointing: SkyCoord, binsz: u.Quantity) -> "Turntable":
+    def create(cls, region: RegionGeometry, pointing: SkyCoord, binsz: u.Quantity) -> Turntable:
         """Plane that holds the region at every angle."""
         to = pointing.transform_to(region.frame)
         distance = region.separation(pointing)[0, 0] * u.rad
@@ -49,39 +51,39 @@ class Turntable:
         return cls(region, SkyGeometry.create(to, width, binsz, "TAN"))
 
     @cached_property
-    def axle(self) -> PixCoord:
+    def axle(self) -> shapes.PixCoord:
         """Pixel of the pointing."""
         x, y = self.plane.pixel(self.plane.center)
-        return PixCoord(float(x), float(y))
+        return shapes.PixCoord(float(x), float(y))
 
     @cached_property
-    def parts(self) -> list[PixelRegion]:
+    def parts(self) -> list[shapes.PixelRegion]:
         """The region's shapes in pixels."""
         return [self._to_pixel(shape) for shape in self.region.regions]
 
-    def _to_pixel(self, shape: SkyRegion) -> PixelRegion:
-        if not isinstance(shape, CircleSkyRegion):
+    def _to_pixel(self, shape: shapes.SkyRegion) -> shapes.PixelRegion:
+        if not isinstance(shape, shapes.CircleSkyRegion):
             return shape.to_pixel(self.plane.wcs)
         # a circle in the sky is none in the plane: its radius is measured along the meridian, as the field's finder does; what
         # the package `regions` takes differs with its version by 1e-4, enough to move single events
         north = shape.center.directional_offset_by(0 * u.deg, _ARCSECOND)
         (x, y), (x_north, y_north) = self.plane.pixel(shape.center), self.plane.pixel(north)
         pixels = float(np.hypot(x_north - x, y_north - y)) * float((shape.radius / _ARCSECOND).to_value(""))
-        return CirclePixelRegion(PixCoord(float(x), float(y)), pixels)
+        return shapes.CirclePixelRegion(shapes.PixCoord(float(x), float(y)), pixels)
 
-    def drawn(self, parts: Iterable[PixelRegion]) -> np.ndarray:
+    def drawn(self, parts: Iterable[shapes.PixelRegion]) -> np.ndarray:
         """True for the plane's pixels whose centre lies in one of the shapes."""
         y, x = np.indices(self.plane.shape)
-        return _inside(parts, PixCoord(x, y))
+        return _inside(parts, shapes.PixCoord(x, y))
 
-    def turned(self, angle: float) -> list[PixelRegion]:
+    def turned(self, angle: float) -> list[shapes.PixelRegion]:
         """The region's shapes turned by ``angle`` rad, counter-clockwise in pixels: to larger position angles."""
         return [shape.rotate(self.axle, angle * u.rad) for shape in self.parts]
 
-    def excluded(self, inputs: BackgroundInputs) -> PixCoord:
+    def excluded(self, inputs: BackgroundInputs) -> shapes.PixCoord:
         """Centres of the plane's pixels that the background must not be taken from."""
         y, x = np.nonzero(~inputs.usable(self.plane))
-        return PixCoord(x, y)
+        return shapes.PixCoord(x, y)
 
     def angular_size(self) -> float:
         """Largest angle (rad) between two pixels of the region as seen from the pointing, which lies outside of it.
@@ -101,42 +103,46 @@ class Turntable:
         # a region across the cut of the arc tangent
         return float(np.ptp(angle % (2 * np.pi))) if size > np.pi else size
 
-    def events_inside(self, observation: Observation, groups: Iterable[list[PixelRegion]]) -> np.ndarray:
+    def events_inside(
+        self, observation: Observation, groups: Iterable[list[shapes.PixelRegion]]
+    ) -> np.ndarray:
         """True for events in good times that lie in any of the turned regions; shape (n,)."""
         if not len(observation.events):
             return np.zeros(0, dtype=bool)
         x, y = self.plane.pixel(observation.events.radec)
-        at = PixCoord(np.nan_to_num(x, nan=-1e9), np.nan_to_num(y, nan=-1e9))
+        at = shapes.PixCoord(np.nan_to_num(x, nan=-1e9), np.nan_to_num(y, nan=-1e9))
         inside = _inside((part for group in groups for part in group), at)
         return np.asarray(inside & observation.gti.holds(observation.events))
 
-    def text(self, groups: Iterable[list[PixelRegion]]) -> str:
+    def text(self, groups: Iterable[list[shapes.PixelRegion]]) -> str:
         """DS9 text of turned regions on the sky."""
         pairs = [pair for group in groups for pair in zip(group, self.region.regions, strict=True)]
         return ds9_text([self._to_sky(part, shape) for part, shape in pairs])
 
-    def _to_sky(self, part: PixelRegion, shape: SkyRegion) -> SkyRegion:
-        if not isinstance(shape, CircleSkyRegion):
+    def _to_sky(self, part: shapes.PixelRegion, shape: shapes.SkyRegion) -> shapes.SkyRegion:
+        if not isinstance(shape, shapes.CircleSkyRegion):
             return part.to_sky(self.plane.wcs)
         lon, lat = self.plane.wcs.all_pix2world(part.center.x, part.center.y, 0)
-        return CircleSkyRegion(SkyCoord(lon * u.deg, lat * u.deg, frame=self.plane.frame), shape.radius)
+        return shapes.CircleSkyRegion(
+            SkyCoord(lon * u.deg, lat * u.deg, frame=self.plane.frame), shape.radius
+        )
 
 
-def is_hit(parts: Iterable[PixelRegion], excluded: PixCoord) -> bool:
+def is_hit(parts: Iterable[shapes.PixelRegion], excluded: shapes.PixCoord) -> bool:
     """True if a region holds the centre of an excluded pixel."""
     return bool(excluded.x.size) and bool(_inside(parts, excluded).any())
 
 
-def _inside(parts: Iterable[PixelRegion], at: PixCoord) -> np.ndarray:
+def _inside(parts: Iterable[shapes.PixelRegion], at: shapes.PixCoord) -> np.ndarray:
     inside = np.zeros(np.shape(at.x), dtype=bool)
     for part in parts:
         inside |= np.asarray(part.contains(at))
     return inside
 
 
-def ds9_text(regions: Iterable[SkyRegion]) -> str:
+def ds9_text(regions: Iterable[shapes.SkyRegion]) -> str:
     """Regions as one line of DS9 text, such as ``icrs;circle(83.63, 22.01, 0.1);circle(...)``."""
-    lines = Regions(list(regions)).serialize(format="ds9", precision=6).splitlines()
+    lines = shapes.Regions(list(regions)).serialize(format="ds9", precision=6).splitlines()
     return ";".join(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 

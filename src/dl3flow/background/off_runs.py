@@ -1,5 +1,7 @@
 """Background method ``off_runs``: the counts of other runs, at the same places in the field of view."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -7,7 +9,6 @@ from typing import Literal
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import Regions
 
 from dl3flow.background.camera import (
     SkyRegions,
@@ -24,6 +25,7 @@ from dl3flow.data.binning import bin_events, selected_events
 from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
+from dl3flow.geometry import shapes
 from dl3flow.geometry.axis import Axis, PositiveAngle
 from dl3flow.geometry.region import BINSZ, Geometry, RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
@@ -136,7 +138,7 @@ def _summed(
     geom: Geometry,
     energy: Axis,
     off: Sequence[Observation],
-    exclusion: Regions | None,
+    exclusion: shapes.Regions | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts and exposure of all off runs, each in its safe energies; shape (n_energy, n_lat, n_lon) each."""
     shape = (energy.n_bins, *geom.shape)
@@ -154,7 +156,7 @@ def _measure(
     geom: Geometry,
     energy: Axis,
     bins: np.ndarray,
-    exclusion: Regions | None,
+    exclusion: shapes.Regions | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts of one run, in the energies ``bins``, on the on run's sky, and its ontime over that of the on run.
 
@@ -224,7 +226,7 @@ def _control(
     dataset: Dataset,
     inputs: BackgroundInputs,
     radius: u.Quantity,
-    exclusion: Regions | None,
+    exclusion: shapes.Regions | None,
     measured: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """On counts, off counts and their sum times alpha in the control field; shape (n_energy,) each."""

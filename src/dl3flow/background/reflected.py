@@ -1,10 +1,11 @@
 """Background method ``reflected``: counts in copies of the on region at its distance from the pointing."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import astropy.units as u
 import numpy as np
-from regions import PixelRegion
 
 from dl3flow.background.off_regions import Turntable, is_hit, on_region, with_off_counts
 from dl3flow.background.options import Count, Distance
@@ -13,6 +14,7 @@ from dl3flow.data.binning import bin_events
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
+from dl3flow.geometry import shapes
 from dl3flow.geometry.axis import PositiveAngle
 
 
@@ -69,7 +71,7 @@ def reflected(
     start = step + float(min_distance_input.to_value(u.rad))
     stop = 2 * np.pi - step - float(min_distance_input.to_value(u.rad))
     excluded = table.excluded(inputs)
-    found: list[list[PixelRegion]] = []
+    found: list[list[shapes.PixelRegion]] = []
     angle = start
     while angle < stop and len(found) < max_regions:
         copy = table.turned(angle)

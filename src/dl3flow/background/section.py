@@ -1,5 +1,7 @@
 """A ``background:`` section of the configuration: a method, and what every method is given."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -7,12 +9,12 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-from regions import Regions
 
 from dl3flow.background import BACKGROUNDS
 from dl3flow.background.match import match_off_runs
 from dl3flow.data.maps import Map
 from dl3flow.errors import InputError
+from dl3flow.geometry import shapes
 from dl3flow.geometry.axis import PositiveAngle
 from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.geometry.regions import exclusion_mask, parse_regions, sample_mask
@@ -51,22 +53,23 @@ class BackgroundSection:
 
     method: Plugin
     options: Mapping[str, Any]
-    exclusion: Regions | None
+    exclusion: shapes.Regions | None
     exclusion_binsz: u.Quantity | None
     subtract: Any
     off: Mapping[str, Any]
     match: Mapping[str, Any]
     build: Callable[..., Any] | None
 
-    def usable_sky(self, geom: SkyGeometry, whole: Geometry, drawn: Map | None = None) -> np.ndarray:
+    def usable_sky(self, geom: SkyGeometry, whole: Geometry | None, drawn: Map | None = None) -> np.ndarray:
         """True for the pixels of ``geom`` outside the exclusion; shape (n_lat, n_lon).
 
         Parameters
         ----------
         geom : SkyGeometry
             Where it is asked.
-        whole : SkyGeometry or RegionGeometry
-            Geometry of the analysis, on which regions are drawn where `exclusion_binsz` asks for other pixels.
+        whole : SkyGeometry or RegionGeometry or None
+            Geometry of the analysis, on which regions are drawn where `exclusion_binsz` asks for other pixels; None draws
+            them on ``geom``.
         drawn : Map, optional
             Mask that takes the place of the regions: above zero in every bin is usable.
         """
@@ -75,6 +78,8 @@ class BackgroundSection:
             return sample_mask(drawn.sky, usable, geom)
         if self.exclusion is None:
             return np.ones(geom.shape, dtype=bool)
+        if whole is None:
+            return exclusion_mask(geom, self.exclusion, geom)
         if isinstance(whole, RegionGeometry):
             whole = SkyGeometry.create(whole.center, _FIELD, _FIELD / 100)
         return exclusion_mask(geom, self.exclusion, whole, self.exclusion_binsz)
@@ -96,13 +101,17 @@ def parse_background(entry: Any, where: str) -> BackgroundSection:
     binsz = entry.get("exclusion_binsz")
     off, builder = entry.get("off"), method.companions.get("build")
     if (off is not None) != bool(builder or method.companions.get("off")):
-        need = "takes no further runs: leave `off` out" if off is not None else "needs further runs: give `off`"
+        need = (
+            "takes no further runs: leave `off` out" if off is not None else "needs further runs: give `off`"
+        )
         raise InputError(f"{where}: the background method '{method.name}' {need} `{{observations: GROUP}}`")
     if off is not None and (not isinstance(off, Mapping) or not isinstance(off.get("observations"), str)):
         raise InputError(f"{where}.off: expected `{{observations: GROUP}}`, found {off!r}")
     matching = {key: value for key, value in (off or {}).items() if key != "observations"}
     if "model" in entry and builder is None:
-        raise InputError(f"{where}.model: the background method '{method.name}' builds no model: leave it out")
+        raise InputError(
+            f"{where}.model: the background method '{method.name}' builds no model: leave it out"
+        )
     return BackgroundSection(
         method,
         options,

@@ -1,11 +1,12 @@
 """Background method ``wobble``: counts in a fixed number of places at the source's distance from the pointing."""
 
+from __future__ import annotations
+
 import itertools
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import PixCoord, PixelRegion, PointSkyRegion
 
 from dl3flow.background.off_regions import Turntable, ds9_text, is_hit, on_region, with_off_counts
 from dl3flow.background.options import Count
@@ -14,6 +15,7 @@ from dl3flow.data.binning import bin_events, within_cut
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
+from dl3flow.geometry import shapes
 from dl3flow.geometry.axis import PositiveAngle
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.irf.rad_max import largest_radius
@@ -66,7 +68,7 @@ def wobble(
         _check_radii(observation, dataset, [region.center.icrs, *centers], where)
         taken = observation.gti.holds(observation.events) if len(observation.events) else np.zeros(0, bool)
         inside = np.any([within_cut(observation, at) for at in centers], axis=0)
-        taken, text = taken & inside, ds9_text(PointSkyRegion(at) for at in centers)
+        taken, text = taken & inside, ds9_text(shapes.PointSkyRegion(at) for at in centers)
     else:
         _check_shapes(table, [table.parts, *copies], where)
         taken, text = table.events_inside(observation, copies), table.text(copies)
@@ -75,14 +77,14 @@ def wobble(
     return with_off_counts(dataset, counts.data, 1.0, float(len(copies)), found)
 
 
-def _is_excluded(region: RegionGeometry, copy: list[PixelRegion], excluded: PixCoord) -> bool:
+def _is_excluded(region: RegionGeometry, copy: list[shapes.PixelRegion], excluded: shapes.PixCoord) -> bool:
     if not region.is_point:
         return is_hit(copy, excluded)
     at = copy[0].center
     return bool(np.any(np.hypot(excluded.x - at.x, excluded.y - at.y) < 1))
 
 
-def _centers(table: Turntable, copies: list[list[PixelRegion]]) -> list[SkyCoord]:
+def _centers(table: Turntable, copies: list[list[shapes.PixelRegion]]) -> list[SkyCoord]:
     found = []
     for (copy,) in copies:
         lon, lat = table.plane.wcs.all_pix2world(copy.center.x, copy.center.y, 0)
@@ -105,7 +107,7 @@ def _check_radii(observation: Observation, dataset: Dataset, centers: list[SkyCo
         )
 
 
-def _check_shapes(table: Turntable, copies: list[list[PixelRegion]], where: str) -> None:
+def _check_shapes(table: Turntable, copies: list[list[shapes.PixelRegion]], where: str) -> None:
     covered = np.zeros(table.plane.shape, dtype=int)
     for copy in copies:
         covered += table.drawn(copy)

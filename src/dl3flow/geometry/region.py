@@ -1,5 +1,7 @@
 """RegionGeometry: one pixel, a region of the sky; what a spectrum is made on."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -7,10 +9,9 @@ from typing import Annotated, Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import PointSkyRegion, Regions
 
 from dl3flow.errors import InputError
-from dl3flow.geometry import fov
+from dl3flow.geometry import fov, shapes
 from dl3flow.geometry.regions import bounding_box, parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
 
@@ -35,18 +36,21 @@ class RegionGeometry:
     shape = (1, 1)
 
     def __post_init__(self) -> None:
-        if any(isinstance(region, PointSkyRegion) for region in self.regions) and len(self.regions) > 1:
+        if (
+            any(isinstance(region, shapes.PointSkyRegion) for region in self.regions)
+            and len(self.regions) > 1
+        ):
             raise InputError(f"region '{self.text}': a point stands for a directional cut and must be alone")
 
     @cached_property
-    def regions(self) -> Regions:
+    def regions(self) -> shapes.Regions:
         """The regions."""
         return parse_regions(self.text, "region", is_point_allowed=True)
 
     @property
     def is_point(self) -> bool:
         """True for a point: the events to take lie within the observation's RAD_MAX of it."""
-        return isinstance(self.regions[0], PointSkyRegion)
+        return isinstance(self.regions[0], shapes.PointSkyRegion)
 
     @property
     def frame(self) -> str:
@@ -134,11 +138,11 @@ class RegionGeometry:
         """The only pixel."""
         return 0, 0
 
-    def cutout(self, where: SkyCoord, width: u.Quantity, min_pixels: int = 1) -> "RegionGeometry":
+    def cutout(self, where: SkyCoord, width: u.Quantity, min_pixels: int = 1) -> RegionGeometry:
         """The region itself: one pixel cannot be cut."""
         return self
 
-    def offset_in(self, parent: "SkyGeometry | RegionGeometry") -> tuple[int, int]:
+    def offset_in(self, parent: SkyGeometry | RegionGeometry) -> tuple[int, int]:
         """Row and column of the only pixel in ``parent``.
 
         Raises
@@ -150,9 +154,7 @@ class RegionGeometry:
             raise InputError(f"spectra are not of one region: {self} and {parent}")
         return 0, 0
 
-    def overlap(
-        self, other: "SkyGeometry | RegionGeometry"
-    ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    def overlap(self, other: SkyGeometry | RegionGeometry) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Slices of this geometry and of ``other`` that cover their common pixel."""
         self.offset_in(other)
         whole = (slice(0, 1), slice(0, 1))

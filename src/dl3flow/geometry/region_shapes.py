@@ -1,13 +1,15 @@
 """Regions as a table of shapes in pixels (the FITS region convention), and as DS9 text with all their digits."""
 
+from __future__ import annotations
+
 import re
 import warnings
 
 from astropy.table import QTable
 from astropy.wcs import WCS
-from regions import PointSkyRegion, PolygonPixelRegion, Regions
 
 from dl3flow.errors import InputError
+from dl3flow.geometry import shapes
 from dl3flow.geometry.region import BINSZ, RegionGeometry
 from dl3flow.geometry.regions import bounding_box, parse_regions
 from dl3flow.geometry.sky import SkyGeometry
@@ -37,12 +39,12 @@ def shape_table(text: str) -> tuple[QTable, SkyGeometry]:
         If the convention has no word for a shape.
     """
     found = parse_regions(text, "region", is_point_allowed=True)
-    if any(isinstance(region, PointSkyRegion) for region in found):
+    if any(isinstance(region, shapes.PointSkyRegion) for region in found):
         pixels = SkyGeometry.create(found[0].center, 5 * BINSZ, BINSZ, "TAN")
     else:
         center, width = bounding_box(found)
         pixels = SkyGeometry.create(center, width + 4 * BINSZ, BINSZ, "TAN")
-    drawn = Regions([region.to_pixel(pixels.wcs) for region in found])
+    drawn = shapes.Regions([region.to_pixel(pixels.wcs) for region in found])
     try:
         with warnings.catch_warnings():
             # a shape that it cannot write is a warning to `regions`, and would go missing
@@ -51,7 +53,7 @@ def shape_table(text: str) -> tuple[QTable, SkyGeometry]:
     except Exception as error:  # many kinds
         raise InputError(f"region '{text}': cannot be written as a FITS region ({error})") from None
     for row, region in enumerate(drawn):
-        if isinstance(region, PolygonPixelRegion):  # filled up with zeros, which would be corners
+        if isinstance(region, shapes.PolygonPixelRegion):  # filled up with zeros, which would be corners
             last = len(region.vertices.x) - 1
             for name in ("X", "Y"):
                 table[name][row][last:] = table[name][row][last]
@@ -69,17 +71,17 @@ def text_of_shapes(table: QTable, wcs: WCS, where: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = Regions.parse(table, format="fits")
+            found = shapes.Regions.parse(table, format="fits")
     except Exception as error:  # many kinds
         raise InputError(f"{where}: a shape of the region cannot be understood ({error})") from None
     if not len(found):
         raise InputError(f"{where}: holds no shape: name a region's file")
     if not all(region.meta.get("include", True) for region in found):
         raise InputError(f"{where}: an excluded shape (`!`) is not supported: write what is to be covered")
-    return ds9_text(Regions([region.to_sky(wcs) for region in found]))
+    return ds9_text(shapes.Regions([region.to_sky(wcs) for region in found]))
 
 
-def ds9_text(regions: Regions) -> str:
+def ds9_text(regions: shapes.Regions) -> str:
     """DS9 text of regions, such as ``icrs;circle(83.63,22.01,0.11)``; one line for each after the first."""
     text = regions.serialize(format="ds9", precision=_DIGITS + 3)
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", "global"))]

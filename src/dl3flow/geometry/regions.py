@@ -1,24 +1,25 @@
 """Regions on the sky as pixel masks."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping, Sequence
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from regions import LineSkyRegion, PixCoord, PointSkyRegion, Regions, SkyRegion, TextSkyRegion
 
 from dl3flow.errors import InputError
+from dl3flow.geometry import shapes
 from dl3flow.geometry.sky import SkyGeometry
 
 # pixels nearer than this to a source show its tail, not the background
 AWAY = 0.3 * u.deg
-_WITHOUT_AREA = (PointSkyRegion, LineSkyRegion, TextSkyRegion)
 _PLANE = ("TAN", "SIN", "STG", "ZEA")
 _HORIZON = 75 * u.deg
 
 
-def parse_regions(text: str, where: str, *, is_point_allowed: bool = False) -> Regions:
+def parse_regions(text: str, where: str, *, is_point_allowed: bool = False) -> shapes.Regions:
     """Regions from DS9 text such as ``icrs;circle(83.63, 22.01, 0.2)`` (degrees).
 
     Raises
@@ -30,7 +31,7 @@ def parse_regions(text: str, where: str, *, is_point_allowed: bool = False) -> R
         with warnings.catch_warnings():
             # a line that it does not understand is a warning to the parser, and would go missing
             warnings.simplefilter("error")
-            found = Regions.parse(text, format="ds9")
+            found = shapes.Regions.parse(text, format="ds9")
     except Exception as error:  # the parser raises many kinds
         raise InputError(f"{where}: cannot read the DS9 region text '{text}': {error}") from None
     if not len(found):
@@ -42,8 +43,9 @@ def parse_regions(text: str, where: str, *, is_point_allowed: bool = False) -> R
             raise InputError(
                 f"{where}: the region '{text}' is in pixels: begin it with a frame such as `icrs;`"
             )
-        if isinstance(region, _WITHOUT_AREA) and not (
-            is_point_allowed and isinstance(region, PointSkyRegion)
+        without_area = (shapes.PointSkyRegion, shapes.LineSkyRegion, shapes.TextSkyRegion)
+        if isinstance(region, without_area) and not (
+            is_point_allowed and isinstance(region, shapes.PointSkyRegion)
         ):
             kind = type(region).__name__.removesuffix("SkyRegion").lower()
             raise InputError(
@@ -54,17 +56,17 @@ def parse_regions(text: str, where: str, *, is_point_allowed: bool = False) -> R
     return found
 
 
-def region_mask(geom: SkyGeometry, regions: Regions) -> np.ndarray:
+def region_mask(geom: SkyGeometry, regions: shapes.Regions) -> np.ndarray:
     """True for the pixels of ``geom`` whose centre lies in any of the regions; shape (n_lat, n_lon)."""
     y, x = np.indices(geom.shape)
     inside = np.zeros(geom.shape, dtype=bool)
     for region in regions:
         if not _is_behind(region, geom):
-            inside |= region.to_pixel(geom.wcs).contains(PixCoord(x, y))
+            inside |= region.to_pixel(geom.wcs).contains(shapes.PixCoord(x, y))
     return inside
 
 
-def _is_behind(region: SkyRegion, geom: SkyGeometry) -> bool:
+def _is_behind(region: shapes.SkyRegion, geom: SkyGeometry) -> bool:
     """True if a plane map cannot show the region's place: drawn near or behind its horizon a region may cover anything."""
     if geom.proj not in _PLANE:
         return False
@@ -74,7 +76,7 @@ def _is_behind(region: SkyRegion, geom: SkyGeometry) -> bool:
 
 
 def exclusion_mask(
-    geom: SkyGeometry, regions: Regions, whole: SkyGeometry, binsz: u.Quantity | None = None
+    geom: SkyGeometry, regions: shapes.Regions, whole: SkyGeometry, binsz: u.Quantity | None = None
 ) -> np.ndarray:
     """True for the pixels outside all regions, that is usable for background; shape (n_lat, n_lon).
 
@@ -92,7 +94,7 @@ def exclusion_mask(
 
 def away_mask(
     geom: SkyGeometry,
-    exclusion: Regions | None,
+    exclusion: shapes.Regions | None,
     positions: Mapping[str, Sequence[float]],
     radius: u.Quantity = AWAY,
 ) -> np.ndarray:
@@ -126,7 +128,7 @@ def sample_mask(source: SkyGeometry, mask: np.ndarray, geom: SkyGeometry) -> np.
     return np.where(inside, mask[np.where(inside, j, 0), np.where(inside, i, 0)], True)
 
 
-def bounding_box(regions: Regions) -> tuple[SkyCoord, u.Quantity]:
+def bounding_box(regions: shapes.Regions) -> tuple[SkyCoord, u.Quantity]:
     """Middle of the regions, and the side of a square around it that holds them all.
 
     Parameters
