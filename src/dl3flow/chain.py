@@ -12,7 +12,7 @@ from dl3flow.data.maps import Map
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
-from dl3flow.geometry.region import Geometry
+from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.irf.table import IrfTable
 from dl3flow.reduce import RECIPES, SAFE_MASKS
 from dl3flow.reduce.filter import filter_observation
@@ -50,10 +50,15 @@ class Chain:
         return [self.recipe, *(mask for mask, _ in self.masks), *methods]
 
     @property
-    def geometries(self) -> tuple[Geometry, Geometry]:
-        """Whole geometry of the analysis: counts, and response maps."""
-        counts, response = self.recipe.companions["geometry"](**self.bound)
-        return counts, response
+    def geometries(self) -> tuple[Geometry, Geometry] | None:
+        """Whole geometry of the analysis: counts, and response maps; None where each observation has its own."""
+        found: tuple[Geometry, Geometry] | None = self.recipe.companions["geometry"](**self.bound)
+        return found
+
+    @property
+    def makes_spectra(self) -> bool:
+        """True where the datasets are spectra of a region."""
+        return self.geometries is not None and isinstance(self.geometries[0], RegionGeometry)
 
     @property
     def measures_off(self) -> bool:
@@ -136,7 +141,8 @@ def reduce_observation(
         if chain.makes_image:
             dataset = to_image(dataset)
         known = None if predict is None else predict(dataset)
-        usable = partial(section.usable_sky, whole=chain.geometries[0], drawn=drawn)
+        whole = None if chain.geometries is None else chain.geometries[0]
+        usable = partial(section.usable_sky, whole=whole, drawn=drawn)
         inputs = BackgroundInputs(usable, known, tuple(off), tuple(models))
         dataset = section.method(observation, dataset, inputs, **section.options)
     if dataset.background is None:

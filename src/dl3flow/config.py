@@ -18,7 +18,7 @@ from dl3flow.estimators import MAPS, TABLES
 from dl3flow.fit.npred import frame_of, icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
-from dl3flow.geometry.region import Geometry, RegionGeometry
+from dl3flow.geometry.region import Geometry
 from dl3flow.io.datasets import READERS, input_files
 from dl3flow.io.files import read_text
 from dl3flow.io.models_yaml import parse_models
@@ -222,11 +222,12 @@ class _Reader:
         }
         chain = parse_chain(sections, f"{where}.")
         try:
-            geom, _ = chain.geometries
+            geometries = chain.geometries
         except InputError as error:
             raise InputError(f"{where}.recipe: {error}") from None
-        self.check_axes(chain.bound, geom, f"{where}.recipe")
-        self.check_overlap(geom, group, f"{where}.recipe")
+        if geometries is not None:
+            self.check_axes(chain.bound, geometries[0], f"{where}.recipe")
+            self.check_overlap(geometries[0], group, f"{where}.recipe")
         further = self.further(chain, group, sections, f"{where}.background.off")
         code = digest("reduce_observation", *chain.plugins, *used)
         jobs = {}
@@ -235,11 +236,12 @@ class _Reader:
             runs = [] if further is None else [self.groups[further.group].run(k) for k in matched]
             options = {**sections, "name": f"{name}-{obs_id}", "run": group.run(obs_id), "off": runs}
             jobs[obs_id] = Job(canonical(options, where), code)
-        stack = new_job(
-            "stack_observations", {"name": name, "recipe": entry["recipe"]}, chain.recipe, where=where
-        )
+        stack = plot = None
+        if geometries is not None:
+            told = {"name": name, "recipe": entry["recipe"]}
+            stack = new_job("stack_observations", told, chain.recipe, where=where)
+            plot = self.plot("dataset", where)
         ogip = self.ogip(name, entry.get("ogip", False), chain, f"{where}.ogip")
-        plot = self.plot("dataset", where)
         return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip), chain
 
     def further(self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str) -> Further | None:
@@ -269,7 +271,7 @@ class _Reader:
         """Job that writes the spectra of a reduction as OGIP files, where they are wanted."""
         if not convert(wanted, bool, where):
             return None
-        if not isinstance(chain.geometries[0], RegionGeometry) or not chain.measures_off:
+        if not chain.makes_spectra or not chain.measures_off:
             raise InputError(
                 f"{where}: OGIP files hold spectra with measured off counts: take the recipe `spectrum` with a background such as "
                 "`reflected`, or leave `ogip` out"
@@ -322,6 +324,8 @@ class _Reader:
             )
         reductions = [name for name in datasets if name in self.reductions]
         inputs = {name: self.inputs[name] for name in datasets if name in self.inputs}
+        if mode == "stacked":
+            self.check_stacked(reductions, f"{where}.mode")
         background = entry.get("background", {})
         check_keys(background, ("free",), f"{where}.background")
         free = convert(background.get("free", ["norm"]), list[str], f"{where}.background.free")
@@ -448,13 +452,22 @@ class _Reader:
                     "nearest pointing, outside every field of view: correct its `lon_0` and `lat_0`, or select other observations"
                 )
 
+    def check_stacked(self, reductions: Sequence[str], where: str) -> None:
+        """Raise if one of the reductions is not stacked."""
+        for name in reductions:
+            if self.reductions[name][0].stack is None:
+                raise InputError(
+                    f"{where}: '{name}' is not stacked, since each of its maps has another centre: give its recipe a `center`, or "
+                    "fit with `mode: joint`"
+                )
+
     def check_places(self, reductions: Sequence[str], where: str) -> None:
         """Raise if a map would be fitted with a source that has no place."""
         for source in () if self.models is None else self.models.sources:
             for name in reductions if source.spatial is None else ():
                 names = [*self.dataset_names(name, "joint"), name]
                 seen = source.datasets is None or set(source.datasets) & set(names)
-                if seen and not isinstance(self.reductions[name][1].geometries[0], RegionGeometry):
+                if seen and not self.reductions[name][1].makes_spectra:
                     raise InputError(
                         f"{where}: the source '{source.name}' has no spatial model, which the map '{name}' needs: add one, or restrict "
                         "the source to spectra by `datasets_names`"
@@ -490,6 +503,7 @@ class _Reader:
             find_entry(fit, self.fits, "fit", f"{where}.fit")
         else:
             find_entry(reduction, self.reductions, "reduction", f"{where}.reduction")
+            self.check_stacked([reduction], f"{where}.reduction")
         if "source" in bound and self.models is not None:
             find_entry(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
         if "energy" in bound and bound["energy"] is not None:
@@ -498,7 +512,7 @@ class _Reader:
                 self.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
         if not is_table:
             used = self.fits[fit].reductions if fit else [reduction]
-            spectra = [k for k in used if isinstance(self.reductions[k][1].geometries[0], RegionGeometry)]
+            spectra = [k for k in used if self.reductions[k][1].makes_spectra]
             if spectra or (fit and self.fits[fit].external):
                 what = f"the spectra '{spectra[0]}'" if spectra else "data reduced elsewhere"
                 raise InputError(

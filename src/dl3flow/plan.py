@@ -105,7 +105,8 @@ class Reduction:
         Reduction of each observation, by obs_id in increasing order.
     mask_file : tuple of str
         FITS file of the exclusion mask, if there is one.
-    stack, plot : Job
+    stack, plot : Job or None
+        None where each observation has pixels of its own.
     further : Further or None
         Where the background comes from other runs.
     ogip : Job or None
@@ -116,8 +117,8 @@ class Reduction:
     source: DataSource
     jobs: Mapping[int, Job]
     mask_file: tuple[str, ...]
-    stack: Job
-    plot: Job
+    stack: Job | None
+    plot: Job | None
     further: Further | None = None
     ogip: Job | None = None
 
@@ -221,7 +222,8 @@ class Analysis:
     @cached_property
     def pictures(self) -> dict[str, Reduction | Fit | Estimator]:
         """Everything that has a plot, by name."""
-        return {**self.reductions, **self.fits, **self.estimators}
+        stacked = {name: r for name, r in self.reductions.items() if r.stack}
+        return {**stacked, **self.fits, **self.estimators}
 
     @property
     def tables(self) -> list[str]:

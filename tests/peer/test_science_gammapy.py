@@ -81,7 +81,9 @@ def stacked(hess_dl3: Path) -> Dataset:
         reduce_observation(read_observation(entries[obs_id], hess_dl3), f"cube-{obs_id}", chain)
         for obs_id in (23523, 23526)
     ]
-    return stack(runs, "cube", *chain.geometries)
+    geometries = chain.geometries
+    assert geometries is not None
+    return stack(runs, "cube", *geometries)
 
 
 @pytest.fixture(scope="module")

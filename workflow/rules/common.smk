@@ -150,7 +150,7 @@ def products(name):
             for reduction, r in analysis.reductions.items()
             for obs_id in r.jobs
         ),
-        *(f"{base}/dl4/{reduction}/stacked.fits" for reduction in analysis.reductions),
+        *(f"{base}/dl4/{reduction}/stacked.fits" for reduction, r in analysis.reductions.items() if r.stack),
         *(f"{base}/dl4/{reduction}/ogip" for reduction, r in analysis.reductions.items() if r.ogip),
         *(
             f"{base}/dl5/{fit}/{file}"

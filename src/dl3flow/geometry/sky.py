@@ -353,3 +353,17 @@ def parse_sky_position(entry: Any) -> SkyCoord:
 
 
 SkyPosition = Annotated[SkyCoord, parse_sky_position]
+
+
+def parse_center(entry: Any) -> SkyCoord | None:
+    """Direction as for `parse_sky_position`; None for the text ``pointing``: that of each observation.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    return None if entry == "pointing" else parse_sky_position(entry)
+
+
+SkyCenter = Annotated[SkyCoord, parse_center]

@@ -85,7 +85,9 @@ def _sum(members: list[DatasetStat]) -> DatasetStat:
 
 def _pull(counts: np.ndarray, npred: np.ndarray) -> np.ndarray:
     # bins without a prediction are outside the fit: NaN is not drawn
-    return np.asarray(np.divide(counts - npred, np.sqrt(npred), out=np.full(npred.shape, np.nan), where=npred > 0))
+    return np.asarray(
+        np.divide(counts - npred, np.sqrt(npred), out=np.full(npred.shape, np.nan), where=npred > 0)
+    )
 
 
 def _draw_counts(

@@ -6,13 +6,14 @@ from typing import Literal
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts
 from dl3flow.data.maps import Map
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis, EnergyAxis, EnergyTrueAxis, PositiveAngle
-from dl3flow.geometry.sky import SkyGeometry, SkyPosition
+from dl3flow.geometry.sky import SkyCenter, SkyGeometry
 from dl3flow.reduce.counts import count_events
 from dl3flow.reduce.facts import dataset_meta
 from dl3flow.reduce.registry import RECIPES
@@ -28,14 +29,21 @@ _RESPONSES: dict[Selected, str] = {"exposure": "aeff", "psf": "psf", "edisp": "e
 
 def cube_geometry(
     *,
-    center: SkyPosition,
+    center: SkyCoord | None,
     width: PositiveAngle,
     binsz: PositiveAngle,
     proj: str = "CAR",
     binsz_irf: PositiveAngle,
+    pointing: SkyCoord | None = None,
     **_: object,
-) -> tuple[SkyGeometry, SkyGeometry]:
-    """Whole geometry of the analysis: that of the counts and the coarser one of the response maps."""
+) -> tuple[SkyGeometry, SkyGeometry] | None:
+    """Whole geometry of the analysis: that of the counts and the coarser one of the response maps.
+
+    None where each observation has its own, around its pointing, and that is not given.
+    """
+    center = pointing if center is None else center
+    if center is None:
+        return None
     geom = SkyGeometry.create(center, width, binsz, proj)
     return _shared(geom), _shared(geom.coarser(binsz_irf))
 
@@ -51,7 +59,7 @@ def cube(
     observation: Observation,
     name: str,
     *,
-    center: SkyPosition,
+    center: SkyCenter,
     width: PositiveAngle,
     binsz: PositiveAngle,
     energy: EnergyAxis,
@@ -75,7 +83,8 @@ def cube(
     name : str
         Of the dataset.
     center, width, binsz, proj
-        Pixels of the analysis, the same for all its observations.
+        Pixels of the analysis, the same for all its observations; with the centre ``pointing`` each has its own, and they
+        cannot be stacked.
     energy, energy_true : Axis
         Reconstructed and true energy; the latter is a copy of the former by default.
     binsz_irf : Quantity
@@ -106,7 +115,16 @@ def cube(
         If the observation has no exposure on the geometry, a response of a selected map other than the background is
         missing, or true energies are not the reconstructed ones without a dispersion.
     """
-    geom, geom_irf = cube_geometry(center=center, width=width, binsz=binsz, proj=proj, binsz_irf=binsz_irf)
+    found = cube_geometry(
+        center=center,
+        width=width,
+        binsz=binsz,
+        proj=proj,
+        binsz_irf=binsz_irf,
+        pointing=observation.pointing,
+    )
+    assert found is not None  # the pointing is known
+    geom, geom_irf = found
     where = f"observation {observation.obs_id}"
     energy_true = energy.renamed("energy_true") if energy_true is None else energy_true
     _check(observation, selection, energy, energy_true, where)

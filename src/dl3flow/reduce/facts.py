@@ -16,6 +16,7 @@ def dataset_meta(observation: Observation, energy: Axis, energy_true: Axis) -> d
         "ontime": float(observation.ontime.to_value(u.s)),
         "telescope": observation.meta.get("telescope", ""),
         "instrument": observation.meta.get("instrument", ""),
+        **{key: observation.meta[key] for key in ("event_types", "phase") if key in observation.meta},
         "pointing": [float(observation.pointing.ra.deg), float(observation.pointing.dec.deg)],
         "warnings": [*observation.meta.get("warnings", []), *_narrow(energy, energy_true)],
     }

@@ -127,6 +127,7 @@ def filter_observation(
         criteria.append(f"phase ({phase})")
     if event_types is not None:
         kept &= _is_of_types(events, event_types, where)
+        meta["event_types"] = sorted(event_types)
         criteria.append(f"event type ({', '.join(map(str, event_types))})")
     if energy is not None:
         low, high = energy.edges

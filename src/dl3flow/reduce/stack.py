@@ -38,7 +38,7 @@ def stack(datasets: Iterable[Dataset], name: str, geom: Geometry, geom_irf: Geom
     -------
     stacked : Dataset
         With ``mask_reasons`` in its meta: for each safe mask the number of bins per energy that it dropped, summed over
-        the datasets, and under ``all`` the number of bins there were.
+        the datasets, and under ``all`` the number of bins there were; of a few spectra all off regions.
 
     Raises
     ------
@@ -54,6 +54,10 @@ def stack(datasets: Iterable[Dataset], name: str, geom: Geometry, geom_irf: Geom
     if total is None:
         raise InputError(f"stack '{name}': there is no dataset to stack: all observations were left out")
     return total.dataset(name)
+
+
+# off regions of more datasets than this would hide one another in a picture
+_MOST_SKETCHES = 12
 
 
 class _Sums:
@@ -78,6 +82,7 @@ class _Sums:
         self.obs_ids: list[int] = []
         self.warnings: list[str] = []
         self.reasons: dict[str, np.ndarray] = {}
+        self.regions: list[str] = []
         self.livetime = self.ontime = 0.0
 
     def add(self, dataset: Dataset) -> None:
@@ -128,6 +133,7 @@ class _Sums:
             self.gti = self.gti.union(dataset.gti)
         self.obs_ids += list(dataset.meta["obs_ids"])
         self.warnings += list(dataset.meta.get("warnings", []))
+        self.regions.append(dataset.meta.get("background", {}).get("regions", ""))
         self.livetime += dataset.meta["livetime"]
         self.ontime += dataset.meta["ontime"]
 
@@ -201,6 +207,9 @@ class _Sums:
             *(Map(self.geom, axes, data) for data in (self.off, self.acceptance, acceptance_off))
         )
 
+    def _shows_regions(self) -> bool:
+        return all(self.regions) and len(self.regions) <= _MOST_SKETCHES
+
     def _meta(self) -> dict[str, Any]:
         first = self.first
         kept = ("telescope", "instrument", "event_types")
@@ -212,6 +221,7 @@ class _Sums:
             **{key: first.meta[key] for key in kept if key in first.meta},
             "warnings": self.warnings,
             **({"mask_reasons": reasons} if reasons else {}),
+            **({"background": {"regions": ";".join(self.regions)}} if self._shows_regions() else {}),
         }
 
 

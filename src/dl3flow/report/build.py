@@ -39,7 +39,9 @@ _OBSERVATION_HEADINGS = {
     "zenith": "Zenith (deg)",
     "counts": "Counts",
     "background": "Background",
+    "off_counts": "Off counts",
     "norm": "Background norm",
+    "unsafe": "Bins left out, by reason",
     "reason": "Reason",
 }
 # columns that say something only where they differ between observations
@@ -292,7 +294,7 @@ def _observation_cell(row: Mapping[str, Any], key: str) -> str | Markup:
         return with_error(float(value), float(row.get("norm_err") or math.nan))
     if key == "background":
         return f"{float(value):.1f}"
-    if key == "counts":
+    if key in ("counts", "off_counts"):
         return f"{float(value):.0f}"
     if key in ("ra", "dec"):
         return short(float(value), 3)

@@ -27,6 +27,6 @@ def run(
         raise InputError(
             "model_background: the background method builds no model: name one such as `acceptance`"
         )
-    usable = partial(section.usable_sky, whole=chain.geometries[0], drawn=read_mask(inputs["mask"]))
+    usable = partial(section.usable_sky, whole=None, drawn=read_mask(inputs["mask"]))
     models = section.build(read_runs(options["off"], inputs["off"]), usable)
     write_background_models(outputs["models"], models, provenance)
