@@ -18,8 +18,9 @@ from dl3flow.data.maps import EdispMap, Map
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import RegionGeometry
+from dl3flow.io.datasets import input_files
 from dl3flow.io.fits_products import read_provenance
-from dl3flow.io.ogip import read_ogip, write_ogip
+from dl3flow.io.ogip import named_files, read_ogip, write_ogip
 
 REGION = "icrs;circle(83.63, 22.01, 0.11)"
 # rows are true energies; the second is empty, the fourth has a gap
@@ -124,6 +125,29 @@ def test_migra_becomes_a_matrix(tmp_path, provenance):
     found = read_ogip(write_ogip(tmp_path, dataset, provenance))
     # 1 to 2 TeV holds the upper bin of migra; nothing lies above
     np.testing.assert_allclose(found.edisp.edisp.data[0, :, 0, 0], [0.6, 0, 0], atol=1e-15)
+
+
+def test_files_of_a_folder(pha, provenance):
+    # a second set under gammapy's names, and a spectrum without a background
+    write_ogip(pha.parent / "other.fits", spectrum(background=None), provenance)
+    for kind in ("", "_arf", "_rmf"):
+        (pha.parent / f"other{kind}.fits").rename(pha.parent / f"pha_other{kind}.fits")
+    _edit(
+        pha.parent / "pha_other.fits",
+        lambda hdus: hdus["SPECTRUM"].header.update(
+            RESPFILE="pha_other_rmf.fits", ANCRFILE="pha_other_arf.fits"
+        ),
+    )
+    main, named = input_files("ogip", pha.parent)
+    assert [path.name for path in main] == ["pha_obs23523.fits", "pha_other.fits"]
+    assert sorted(path.name for path in named) == [
+        "arf_obs23523.fits",
+        "bkg_obs23523.fits",
+        "pha_other_arf.fits",
+        "pha_other_rmf.fits",
+        "rmf_obs23523.fits",
+    ]
+    assert set(named_files(pha)) == {pha.with_name(f"{kind}_obs23523.fits") for kind in ("arf", "bkg", "rmf")}
 
 
 def test_same_bytes_and_right_check_sums(pha, tmp_path, provenance):

@@ -10,7 +10,7 @@ from dl3flow.data.dataset import Dataset
 from dl3flow.errors import InputError
 from dl3flow.io.fits_datasets import read_fits_dataset
 from dl3flow.io.hdf5 import read_dataset, read_failure
-from dl3flow.io.ogip import read_ogip
+from dl3flow.io.ogip import named_files, read_ogip
 
 # readers of data reduced elsewhere
 READERS: Mapping[str, Callable[[Path, str], Dataset]] = {"dataset": read_fits_dataset, "ogip": read_ogip}
@@ -92,8 +92,8 @@ def input_files(reader: str, path: Path) -> tuple[list[Path], list[Path]]:
             raise InputError(f"{path}: is a folder: name the file of the dataset")
         return [path], []
     main = sorted(path.glob("pha*.fits*")) if path.is_dir() else [path]
+    # gammapy names the others of a set so
+    main = [p for p in main if not p.name.split(".fits")[0].endswith(("_arf", "_bkg", "_rmf"))]
     if not main:
         raise InputError(f"{path}: holds no file pha*.fits: name a folder of OGIP spectra, or one PHA file")
-    kinds = ("bkg", "arf", "rmf")
-    named = [p.with_name(kind + p.name.removeprefix("pha")) for p in main for kind in kinds]
-    return main, [p for p in named if p.is_file()]
+    return main, [p for each in main for p in named_files(each)]

@@ -207,6 +207,26 @@ def read_ogip(path: Path, name: str | None = None) -> Dataset:
     )
 
 
+def named_files(path: Path) -> list[Path]:
+    """Files that a PHA file names and that exist: RMF, ARF and background.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or no PHA file.
+    """
+    path = Path(path)
+    with open_fits(path) as hdus:
+        spectrum = _Spectrum(hdus, path)
+        names = [spectrum.text(keyword, "NONE") for keyword in _KEYWORDS.values()]
+        found = [
+            spectrum.file(keyword, path)
+            for keyword, name in zip(_KEYWORDS.values(), names, strict=True)
+            if name.upper() != "NONE"
+        ]
+    return [place for place in found if place.is_file()]
+
+
 def _pha_path(path: Path, dataset: Dataset) -> Path:
     if path.suffix == ".fits":
         return path
