@@ -5,8 +5,9 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import AltAz, EarthLocation, SkyCoord
 
+from dl3flow.background.camera import moved_run, passage
 from dl3flow.background.off_runs import off_runs
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.dataset import MaskReasons, OffCounts
@@ -21,7 +22,7 @@ from dl3flow.reduce import RECIPES
 from dl3flow.simulate.events import simulate_observation
 from dl3flow.simulate.plan import parse_simulation
 
-from .camera_runs import ENERGY, draw_run, make_dataset, make_run
+from .camera_runs import ENERGY, LOCATION, draw_run, make_dataset, make_run
 
 ON = (83.63, 22.01)
 GEOM = SkyGeometry.create(SkyCoord(*ON, unit="deg"), 4 * u.deg, 0.1 * u.deg)
@@ -325,3 +326,60 @@ def test_off_runs_measure_the_excess_of_a_spectrum(demo_run, empty_fields) -> No
         assert result.mu_bkg.sum() == pytest.approx(
             dataset.mu_bkg.sum(), abs=4 * np.sqrt(dataset.mu_bkg.sum() / 8)
         )
+
+
+def horizon(run: Observation, part: float) -> AltAz:
+    place = EarthLocation(LOCATION["geolon"] * u.deg, LOCATION["geolat"] * u.deg, LOCATION["altitude"] * u.m)
+    return AltAz(obstime=run.gti.reference + run.gti.start[0] + part * run.ontime, location=place)
+
+
+def above(run: Observation, part: float, distance: float) -> SkyCoord:
+    """Direction that lies above the pointing at a part of the run."""
+    frame = horizon(run, part)
+    at = run.pointing.transform_to(frame)
+    return SkyCoord(at.az, at.alt + distance * u.deg, frame=frame).icrs
+
+
+@pytest.fixture(scope="module")
+def east_and_west() -> tuple[Observation, Observation]:
+    """An on run east of the meridian and an off run west of it, whose fields are turned against each other."""
+    on = make_run(1, *ON, ontime=1600)
+    meridian = (on.gti.reference + 800 * u.s).sidereal_time("mean", longitude=LOCATION["geolon"] * u.deg).deg
+    on = make_run(1, meridian + 30, -40.0, ontime=1600)
+    off = make_run(2, meridian - 30, -45.0, [0.0], [0.0], [2.0], ontime=1600)
+    return on, off
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.97])
+def test_a_camera_with_the_zenith_up(east_and_west, part: float) -> None:
+    on, off = east_and_west
+    up, expected = above(off, part, 0.8), above(on, part, 0.8)
+    events = replace(off.events, radec=up.reshape(1), time=off.gti.start[0] + part * off.ontime * np.ones(1))
+    run = replace(off, events=events)
+    moved = moved_run(run, on, passage(run, on, "ALTAZ"))
+    assert moved.events.radec[0].separation(expected).deg < 0.01
+    by_sky = moved_run(run, on, passage(run, on, "RADEC"))
+    assert by_sky.events.radec[0].separation(expected).deg > 0.3
+    geom = SkyGeometry.create(expected, 1 * u.deg, 0.1 * u.deg)
+    dataset = make_dataset(on, geom)
+    found = off_of(off_runs(on, dataset, given(run), alignment="ALTAZ"))
+    j, i = geom.nearest(expected)
+    assert found.counts.data[:, j - 1 : j + 2, i - 1 : i + 2].sum() == 1
+
+
+def test_known_sources_turn_with_the_field(east_and_west) -> None:
+    on, off = east_and_west
+    at = above(off, 0.5, 0.8)
+    known = parse_regions(f"icrs;circle({at.ra.deg}, {at.dec.deg}, 0.3)", "here")
+    run = replace(off, events=replace(off.events, radec=at.reshape(1)))
+    geom = SkyGeometry.create(on.pointing, 3 * u.deg, 0.1 * u.deg)
+    found = off_of(off_runs(on, make_dataset(on, geom), given(run), alignment="ALTAZ", off_exclusion=known))
+    assert found.counts.data.sum() == 0
+    exposure = found.acceptance_off.data[0]
+    assert exposure[geom.nearest(above(on, 0.5, 0.8))] == 0
+    assert exposure[geom.nearest(above(on, 0.5, -0.8))] == 1
+    # what is lost is the area of the circle
+    assert (1 - exposure).sum() * 0.1**2 == pytest.approx(np.pi * 0.3**2, rel=0.05)
+    blind = replace(run, meta={**run.meta, "location": None})
+    with pytest.raises(InputError, match="observation 2: its horizon is unknown"):
+        off_runs(on, make_dataset(on, geom), given(blind), alignment="ALTAZ")

@@ -104,7 +104,7 @@ def build_acceptance(
     f_r t_r u_rc Omega_c a_k s_kc: ontime t, the part u of the cell outside the exclusion (drawn around each pointing, so
     that the exclusion wanders through the camera as the runs point elsewhere), solid angle Omega, spectrum a, shape s,
     and one factor f per run for the atmosphere and the telescope, with the time-weighted mean 1. Effective exposure
-    corrected for the exclusion, by zenith bins: Mohrmann et al. (2019), A&A 632, A72, section 4. Run-wise factors keep
+    corrected for the exclusion, by zenith bins: Mohrmann et al. (2019), A&A 632, A72, figure 8. Run-wise factors keep
     runs of higher rate from printing their exclusion and threshold on the shape.
 
     Where counts are few: energies share one shape until together they have ``min_counts``; rings join until they have 200;

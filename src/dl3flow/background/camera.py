@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import astropy.units as u
@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons
 from dl3flow.data.observation import Observation
+from dl3flow.errors import InputError
 from dl3flow.geometry import fov, shapes
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.regions import parse_regions, region_mask
@@ -23,6 +24,8 @@ Usable = Callable[[SkyGeometry], np.ndarray]
 _FINE = 0.02 * u.deg
 # bits of the mask that keeps them
 _MOST_REASONS = 8
+# of a run, in each of which the field is taken not to turn: 2 minutes of half an hour
+_PARTS = 16
 
 
 def _parse_sky(entry: Any) -> shapes.Regions:
@@ -55,17 +58,84 @@ def outside(regions: shapes.Regions) -> Usable:
     return lambda geom: ~region_mask(geom, regions)
 
 
-def transported(where: SkyCoord, source: Observation, target: Observation) -> SkyCoord:
-    """Directions at the same field-of-view coordinates (RADEC alignment) around another run's pointing."""
-    at, start, end = where.icrs, source.pointing.icrs, target.pointing.icrs
-    lon, lat = fov.sky_to_fov(at.ra.rad, at.dec.rad, start.ra.rad, start.dec.rad)
-    lon, lat = fov.fov_to_sky(lon, lat, end.ra.rad, end.dec.rad)
-    return SkyCoord(lon * u.rad, lat * u.rad, frame="icrs")
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """How directions move when one run's camera is laid on another's.
+
+    Attributes
+    ----------
+    rotations : array, shape (n, 3, 3)
+        Of unit vectors (ICRS), for n equal parts of the runs' durations; one for cameras aligned with the sky.
+    """
+
+    rotations: np.ndarray
+
+    def forward(self, where: SkyCoord, moment: np.ndarray | float = 0.5) -> SkyCoord:
+        """Directions around the target's pointing, seen at parts (0 to 1) of the runs."""
+        return _turned(where, self.rotations, moment)
+
+    def backward(self, where: SkyCoord, moment: np.ndarray | float = 0.5) -> SkyCoord:
+        """Directions around the source's pointing."""
+        return _turned(where, self.rotations.transpose(0, 2, 1), moment)
+
+    @property
+    def moments(self) -> np.ndarray:
+        """Middle of each part."""
+        return (np.arange(len(self.rotations)) + 0.5) / len(self.rotations)
 
 
-def moved_run(source: Observation, target: Observation) -> Observation:
+def _turned(where: SkyCoord, rotations: np.ndarray, moment: np.ndarray | float) -> SkyCoord:
+    part = np.clip((np.asarray(moment) * len(rotations)).astype(int), 0, len(rotations) - 1)
+    # axes of the vectors last, as the rotations have them
+    vectors = np.moveaxis(fov.unit_vectors(where.icrs.ra.rad, where.icrs.dec.rad), 0, -1)
+    x, y, z = np.moveaxis(np.einsum("...ab,...b->...a", rotations[part], vectors), -1, 0)
+    return SkyCoord(np.arctan2(y, x) * u.rad, np.arctan2(z, np.hypot(x, y)) * u.rad, frame="icrs")
+
+
+def passage(source: Observation, target: Observation, alignment: str) -> Passage:
+    """Passage at constant field-of-view coordinates aligned with the sky (RADEC) or the horizon (ALTAZ).
+
+    Raises
+    ------
+    InputError
+        If the horizon is asked for and the place of an observatory is not known.
+    """
+    axes = []
+    for run in (source, target):
+        if alignment == "ALTAZ":
+            moments = (np.arange(_PARTS) + 0.5) / _PARTS
+            axes.append(fov.altaz_axes(run.pointing, _times(run, moments), _place(run))[0])
+        else:
+            at = run.pointing.icrs
+            axes.append(fov.basis(at.ra.rad, at.dec.rad)[None])
+    return Passage(np.einsum("nka,nkb->nab", axes[1], axes[0]))
+
+
+def _place(run: Observation) -> tuple[float, float, float]:
+    location = run.meta.get("location")
+    if location is None:
+        raise InputError(
+            f"observation {run.obs_id}: its horizon is unknown, as the events' header lacks GEOLON, GEOLAT or ALTITUDE: take "
+            "`alignment: RADEC`"
+        )
+    return location["geolon"], location["geolat"], location["altitude"]
+
+
+def _times(run: Observation, moments: np.ndarray) -> Any:
+    gti = run.gti
+    return gti.reference + (gti.start[0] + moments * (gti.stop[-1] - gti.start[0]))
+
+
+def moments_of(run: Observation) -> np.ndarray:
+    """Part of the run, 0 to 1, at which each event was recorded."""
+    events, gti = run.events, run.gti
+    passed = events.time + (events.reference - gti.reference).to(u.s) - gti.start[0]
+    return np.asarray((passed / (gti.stop[-1] - gti.start[0])).to_value(""))
+
+
+def moved_run(source: Observation, target: Observation, way: Passage) -> Observation:
     """A run as if it had been pointed, and cut, as another one: its events at the same field-of-view coordinates."""
-    events = replace(source.events, radec=transported(source.events.radec, source, target))
+    events = replace(source.events, radec=way.forward(source.events.radec, moments_of(source)))
     return replace(source, events=events, pointing=target.pointing, rad_max=target.rad_max)
 
 
@@ -85,13 +155,10 @@ def sky_mask(
 
 def zenith_angle(observation: Observation) -> u.Quantity | None:
     """Zenith distance of the pointing in the middle of the run, without refraction; None where the place is not known."""
-    location = observation.meta.get("location")
-    if location is None:
+    if observation.meta.get("location") is None:
         return None
-    gti = observation.gti
-    middle = gti.reference + 0.5 * (gti.start[0] + gti.stop[-1])
-    place = (location["geolon"], location["geolat"], location["altitude"])
-    _, _, altitude = fov.altaz_axes(observation.pointing, middle.reshape(1), place)
+    middle = _times(observation, np.array([0.5]))
+    _, _, altitude = fov.altaz_axes(observation.pointing, middle, _place(observation))
     return (90 - float(np.degrees(altitude[0]))) * u.deg
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import astropy.units as u
@@ -15,9 +15,9 @@ from dl3flow.background.camera import (
     control_field,
     moved_run,
     outside,
+    passage,
     restrict,
     sky_mask,
-    transported,
 )
 from dl3flow.background.options import Count
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
@@ -35,6 +35,14 @@ from dl3flow.kernels.acceptance import joined_bins
 _WIDEST = 20 * u.deg
 
 
+@dataclass(frozen=True, eq=False)
+class _How:
+    """How an off run's camera is laid on that of the on run, and the sky that must not be taken with it."""
+
+    alignment: str = "RADEC"
+    exclusion: shapes.Regions | None = None
+
+
 @BACKGROUNDS.register(off=True)
 def off_runs(
     observation: Observation,
@@ -46,14 +54,15 @@ def off_runs(
     norm_min_counts: Count = 100,
     norm_radius: PositiveAngle = 2 * u.deg,
     off_exclusion: SkyRegions | None = None,
+    alignment: Literal["RADEC", "ALTAZ"] = "RADEC",
 ) -> Dataset:
-    """Counts of further runs at the field-of-view coordinates (RADEC alignment) of each bin; classic on/off observing.
+    """Counts of further runs at the field-of-view coordinates of each bin; classic on/off observing.
 
     Each off run's events keep their place in the camera and are binned as if its pointing had been that of the on run:
     on pixels, in a region, or within the RAD_MAX of a point. A bin's acceptance_off is the sum of the off runs' ontimes
     over that of the on run, of those off runs alone that can serve the bin: its energies lie whole between the run's
-    LO_THRES and HI_THRES, and the sky that the run saw there is outside ``off_exclusion``. Berge et al. (2007), section
-    2.5 ("On/Off").
+    LO_THRES and HI_THRES, and the sky that the run saw there is outside ``off_exclusion``. Berge et al. (2007),
+    "On/Off".
 
     Parameters
     ----------
@@ -68,6 +77,9 @@ def off_runs(
         One factor, or one for each group of neighbouring energy bins with ``norm_min_counts`` counts on and off.
     off_exclusion : Regions, optional
         Sky with known sources in the fields of the off runs.
+    alignment : 'RADEC' or 'ALTAZ'
+        Whether cameras are laid on one another with north up, or with the zenith up: then an event of the off run
+        is placed by the horizon at the same part of the on run.
 
     Returns
     -------
@@ -83,7 +95,8 @@ def off_runs(
     where = f"observation {observation.obs_id}: the background `off_runs`"
     _check(observation, inputs, norm, where)
     energy = dataset.energy
-    counts, exposure = _summed(observation, dataset.geom, energy, inputs.off, off_exclusion)
+    how = _How(alignment, off_exclusion)
+    counts, exposure = _summed(observation, dataset.geom, energy, inputs.off, how)
     # on a map the response's own field ends where there is nothing to measure
     is_region = isinstance(dataset.geom, RegionGeometry)
     known = restrict(dataset, exposure > 0, "no off run", is_replaced=is_region)
@@ -94,7 +107,7 @@ def off_runs(
         )
     norms, error = np.ones(energy.n_bins), 0.0
     if norm == "counts":
-        control = _control(observation, known, inputs, norm_radius, off_exclusion, (counts, exposure))
+        control = _control(observation, known, inputs, norm_radius, how, (counts, exposure))
         norms, error = _norms(*control, norm_min_counts if norm_by == "energy" else None, where)
     map_of = dataset.counts.with_data
     facts = {
@@ -138,13 +151,13 @@ def _summed(
     geom: Geometry,
     energy: Axis,
     off: Sequence[Observation],
-    exclusion: shapes.Regions | None,
+    how: _How,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts and exposure of all off runs, each in its safe energies; shape (n_energy, n_lat, n_lon) each."""
     shape = (energy.n_bins, *geom.shape)
     counts, exposure = np.zeros(shape), np.zeros(shape)
     for run in off:
-        part = _measure(observation, run, geom, energy, _safe_bins(run, energy), exclusion)
+        part = _measure(observation, run, geom, energy, _safe_bins(run, energy), how)
         counts += part[0]
         exposure += part[1]
     return counts, exposure
@@ -156,7 +169,7 @@ def _measure(
     geom: Geometry,
     energy: Axis,
     bins: np.ndarray,
-    exclusion: shapes.Regions | None,
+    how: _How,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts of one run, in the energies ``bins``, on the on run's sky, and its ontime over that of the on run.
 
@@ -166,23 +179,27 @@ def _measure(
     """
     pixels = _pixels(observation, geom, energy)
     lon, lat = pixels.lonlat
-    share = np.isfinite(lon) & np.isfinite(lat)
-    moved = moved_run(run, observation)
+    share = (np.isfinite(lon) & np.isfinite(lat)).astype(float)
+    way = passage(run, observation, how.alignment)
+    moved = moved_run(run, observation, way)
     taken = selected_events(moved, geom)
-    if exclusion is not None:
+    # a pixel whose place is known by its centre is used or not as a whole, else events and area are counted apart
+    by_pixel = isinstance(geom, SkyGeometry) and how.alignment == "RADEC"
+    if how.exclusion is not None:
         centers = SkyCoord(np.nan_to_num(lon) * u.rad, np.nan_to_num(lat) * u.rad, frame=pixels.frame)
-        seen, events = transported(centers, observation, run), run.events.radec
-        reach = np.append(seen.separation(run.pointing)[share], events.separation(run.pointing)).max()
-        may_use = sky_mask(run, outside(exclusion), min(reach, _WIDEST))
-        share = share & may_use(seen)
-        if isinstance(geom, RegionGeometry):
+        events = run.events.radec
+        reach = np.append(
+            centers.separation(observation.pointing)[share > 0], events.separation(run.pointing)
+        ).max()
+        may_use = sky_mask(run, outside(how.exclusion), min(reach, _WIDEST))
+        share = share * np.mean([may_use(way.backward(centers, at)) for at in way.moments], axis=0)
+        if not by_pixel:
             taken = taken & may_use(events)
     counts = bin_events(moved.events, taken, geom, energy).data * bins[:, None, None]
+    usable = share[None]
     if isinstance(geom, RegionGeometry):
         usable = _region_share(observation, geom, energy, pixels, share)
-    else:
-        # a pixel is used or not as a whole, by its centre
-        usable = share[None].astype(float)
+    elif by_pixel:
         counts = counts * usable
     ratio = float((run.ontime / observation.ontime).to_value(""))
     return counts, ratio * bins[:, None, None] * np.broadcast_to(usable, counts.shape)
@@ -204,11 +221,10 @@ def _region_share(
 ) -> np.ndarray:
     """Part of a region's solid angle that is usable, per energy bin; shape (n_energy or 1, 1, 1)."""
     if not geom.is_point:
-        return np.full((1, 1, 1), (usable & geom.grid_mask).sum() / geom.grid_mask.sum())
+        return np.full((1, 1, 1), usable[geom.grid_mask].mean())
     radius = _cut(observation, geom, energy.centers).to_value(u.rad)
     within = pixels.separation(geom.center) <= radius[:, None, None]
-    part, whole = ((mask & within).sum(axis=(1, 2)) for mask in (usable, np.True_))
-    return np.asarray(part / whole)[:, None, None]
+    return np.asarray((usable * within).sum(axis=(1, 2)) / within.sum(axis=(1, 2)))[:, None, None]
 
 
 def _cut(observation: Observation, geom: RegionGeometry, energies: u.Quantity) -> u.Quantity:
@@ -226,7 +242,7 @@ def _control(
     dataset: Dataset,
     inputs: BackgroundInputs,
     radius: u.Quantity,
-    exclusion: shapes.Regions | None,
+    how: _How,
     measured: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """On counts, off counts and their sum times alpha in the control field; shape (n_energy,) each."""
@@ -235,8 +251,8 @@ def _control(
         geom, usable = control_field(observation, dataset, inputs.usable, radius)
         mask = np.asarray(dataset.mask.any(axis=(1, 2)))[:, None, None] & usable
         whole = np.ones(dataset.energy.n_bins, dtype=bool)
-        on, _ = _measure(observation, observation, geom, dataset.energy, whole, None)
-        off, exposure = _summed(observation, geom, dataset.energy, inputs.off, exclusion)
+        on, _ = _measure(observation, observation, geom, dataset.energy, whole, _How())
+        off, exposure = _summed(observation, geom, dataset.energy, inputs.off, how)
     else:
         mask = dataset.mask & inputs.usable(dataset.geom)
         on = on if inputs.signal is None else on - inputs.signal
