@@ -6,21 +6,32 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import QTable
 
 from dl3flow.cli import main
 from dl3flow.data.maps import Map
-from dl3flow.data.products import SkyMap
+from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, SkyMap
 from dl3flow.errors import InputError
 from dl3flow.io.datasets_yaml import write_datasets
 from dl3flow.io.fits_datasets import write_fits_dataset
 from dl3flow.io.hdf5 import write_dataset, write_failure
 from dl3flow.io.inspection import inspect_file
+from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.ogip import write_ogip
-from dl3flow.io.products import write_observation_table
+from dl3flow.io.products import write_fit, write_observation_table, write_table
 from dl3flow.io.region_files import write_region_file
 from dl3flow.io.skymaps import write_sky_map
 
 CIRCLE = "icrs;circle(83.63, 22.01, 0.11)"
+NEEDED = {
+    "e_ref": u.TeV,
+    "e_min": u.TeV,
+    "e_max": u.TeV,
+    "ref_dnde": u.Unit("cm-2 s-1 TeV-1"),
+    "ref_flux": u.Unit("cm-2 s-1"),
+    "ref_eflux": u.Unit("TeV cm-2 s-1"),
+    "norm": u.one,
+}
 SPECTRUM = {"region": CIRCLE, "with_psf": False, "background": "off", "mask_fit": False}
 
 
@@ -123,3 +134,29 @@ def test_unknown_kinds_are_refused(tmp_path):
     (tmp_path / "a.ecsv").write_text("a,b\n")
     with pytest.raises(InputError, match="is not an ECSV table"):
         inspect_file(tmp_path / "a.ecsv")
+
+
+def test_fit_in_a_table(tmp_path, provenance):
+    spectral = {"type": "pl", "parameters": [{"name": "index", "value": 2.5, "error": 0.125}]}
+    models = parse_models({"components": [{"name": "crab", "spectral": spectral}]}, "x")
+    numbers = np.array([10.0, 3, 1])
+    edges = np.geomspace(1, 10, 4) * u.TeV
+    dataset = DatasetStat("run-1", -27.5, 100, edges, numbers, numbers, numbers)
+    result = FitResult(True, "converged", -27.5, models, ("crab.index",), np.eye(1), (dataset,), {})
+    write_fit(tmp_path / "fit.json", result, provenance)
+    rows = dict(inspect_file(tmp_path / "fit.json"))
+    assert rows["success"] == "True (converged)"
+    assert rows["stat"] == "-27.500000 in 100 bins, 1 free parameters"
+    assert rows["crab.index"] == "2.5 +- 0.125"
+    assert rows["crab.reference"].endswith("frozen TeV")
+    assert rows["dataset run-1"] == "stat -27.5, 14 counts in 100 bins"
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "fits"])
+def test_flux_points_in_a_table(tmp_path, provenance, suffix):
+    table = QTable({name: [1.0, 2.0] * unit for name, unit in NEEDED.items()})
+    write_table(tmp_path / f"sed.{suffix}", FluxPoints(table, {"source": "crab"}), provenance)
+    rows = dict(inspect_file(tmp_path / f"sed.{suffix}"))
+    assert rows["kind"] == "flux points, 2 rows"
+    assert rows["e_ref"] == "[1.0, 2.0] TeV"
+    assert rows["source"] == "crab"

@@ -31,7 +31,7 @@ from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.region_shapes import unknown_region
 from dl3flow.io.fits_datasets import gti_hdu, read_gti
-from dl3flow.io.fits_files import header_value, number_column, number_key, open_fits, text_key
+from dl3flow.io.fits_files import header_value, number_column, number_key, open_fits, raw_column, text_key
 from dl3flow.io.fits_products import (
     check_complete,
     find_named_table,
@@ -194,7 +194,7 @@ def read_ogip(path: Path, name: str | None = None) -> Dataset:
     if notes:
         found["warnings"] = [*found.get("warnings", ()), *notes]
     return Dataset(
-        name=name or own_name or path.stem.removeprefix("pha_"),
+        name=name or own_name or path.name.split(".fits")[0].removeprefix("pha_"),
         counts=spectral(spectrum.counts),
         background=off,
         exposure=exposures,
@@ -392,7 +392,7 @@ class _Spectrum:
         """One number per channel, from a column or a keyword."""
         found = default
         if name in (column.upper() for column in self.table.columns.names):
-            found = np.asarray(self.table.data[name])
+            found = raw_column(self.table, name, self.where)
             if found.dtype.kind != "b":
                 found = number_column(self.table, name, self.where)
         elif header_value(self.table.header, name, None, self.where) is not None:
