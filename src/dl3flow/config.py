@@ -228,7 +228,7 @@ class _Reader:
         if geometries is not None:
             self.check_axes(chain.bound, geometries[0], f"{where}.recipe")
             self.check_overlap(geometries[0], group, f"{where}.recipe")
-        further = self.further(chain, group, sections, f"{where}.background.off")
+        further = self.further(chain, group, sections, f"{where}.background.runs")
         code = digest("reduce_observation", *chain.plugins, *used)
         jobs = {}
         for obs_id in group.selected:
@@ -247,9 +247,9 @@ class _Reader:
     def further(self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str) -> Further | None:
         """Further runs that a background method asks for, matched to each run or all for its models."""
         section = chain.background
-        if section is None or not section.off:
+        if section is None or not section.runs:
             return None
-        name = section.off["observations"]
+        name = section.runs["observations"]
         off = find_entry(name, self.groups, "group of observations", f"{where}.observations")
         if section.build is not None:
             runs = [off.run(obs_id) for obs_id in off.selected]

@@ -21,10 +21,10 @@ from dl3flow.geometry.regions import exclusion_mask, parse_regions, sample_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.registry import Plugin, convert
 
-MATCH = Plugin("off", match_off_runs)
+MATCH = Plugin("runs", match_off_runs)
 # the exclusion of a spectrum is drawn on a map of this width around its region
 _FIELD = 10 * u.deg
-SHARED = ("exclusion", "exclusion_binsz", "subtract", "off", "model")
+SHARED = ("exclusion", "exclusion_binsz", "subtract", "runs", "model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class BackgroundSection:
         Pixel size on which the regions are drawn; that of the map by default.
     subtract : object or None
         Models of known sources, as the section gives them.
-    off : mapping
+    runs : mapping
         Further runs: ``observations`` (the name of a group), and how they are matched to a run (`match_off_runs`).
     match : mapping
         Keyword arguments of `match_off_runs`.
@@ -56,7 +56,7 @@ class BackgroundSection:
     exclusion: shapes.Regions | None
     exclusion_binsz: u.Quantity | None
     subtract: Any
-    off: Mapping[str, Any]
+    runs: Mapping[str, Any]
     match: Mapping[str, Any]
     build: Callable[..., Any] | None
 
@@ -99,15 +99,15 @@ def parse_background(entry: Any, where: str) -> BackgroundSection:
         )
     method, options = BACKGROUNDS.bind({k: v for k, v in entry.items() if k not in SHARED}, where)
     binsz = entry.get("exclusion_binsz")
-    off, builder = entry.get("off"), method.companions.get("build")
-    if (off is not None) != bool(builder or method.companions.get("off")):
+    runs, builder = entry.get("runs"), method.companions.get("build")
+    if (runs is not None) != bool(builder or method.companions.get("off")):
         need = (
-            "takes no further runs: leave `off` out" if off is not None else "needs further runs: give `off`"
+            "takes no further runs: leave `runs` out" if runs is not None else "needs further runs: give `runs`"
         )
         raise InputError(f"{where}: the background method '{method.name}' {need} `{{observations: GROUP}}`")
-    if off is not None and (not isinstance(off, Mapping) or not isinstance(off.get("observations"), str)):
-        raise InputError(f"{where}.off: expected `{{observations: GROUP}}`, found {off!r}")
-    matching = {key: value for key, value in (off or {}).items() if key != "observations"}
+    if runs is not None and (not isinstance(runs, Mapping) or not isinstance(runs.get("observations"), str)):
+        raise InputError(f"{where}.runs: expected `{{observations: GROUP}}`, found {runs!r}")
+    matching = {key: value for key, value in (runs or {}).items() if key != "observations"}
     if "model" in entry and builder is None:
         raise InputError(
             f"{where}.model: the background method '{method.name}' builds no model: leave it out"
@@ -118,8 +118,8 @@ def parse_background(entry: Any, where: str) -> BackgroundSection:
         parse_regions(entry["exclusion"], f"{where}.exclusion") if "exclusion" in entry else None,
         None if binsz is None else convert(binsz, PositiveAngle, f"{where}.exclusion_binsz"),
         entry.get("subtract"),
-        off or {},
-        MATCH.bind(matching, f"{where}.off") if matching else {},
+        runs or {},
+        MATCH.bind(matching, f"{where}.runs") if matching else {},
         None if builder is None else _bound(builder, entry.get("model", {}), f"{where}.model"),
     )
 
