@@ -173,3 +173,21 @@ def test_the_point_spread_reaches_as_far_as_asked(demo_run: Observation) -> None
 
 def test_runs_share_the_pixels_of_their_geometry(demo_run: Observation) -> None:
     assert reduce(demo_run).geom is reduce(demo_run).geom
+
+
+def test_parts_of_the_background_and_its_gaps(demo_run: Observation) -> None:
+    plain, parts = reduce(demo_run), reduce(demo_run, background_oversampling=5)
+    # the simulated rate is a power law but for the first bin, which holds the threshold: parts change little
+    assert parts.background.counts.data == pytest.approx(plain.background.counts.data, rel=0.02)
+    for wrong in (0, 2.5, True):
+        with pytest.raises(InputError, match="background_oversampling: expected a whole number from 1"):
+            reduce(demo_run, background_oversampling=wrong)
+    assert demo_run.bkg is not None
+    column = demo_run.bkg.column
+    holed = demo_run.bkg.data[column].copy()
+    holed[len(holed) // 2] = 0
+    holed.setflags(write=False)
+    run = replace(demo_run, bkg=replace(demo_run.bkg, data={column: holed}))
+    filled, empty = reduce(run), reduce(run, fill_gaps=False)
+    assert filled.background.counts.data.sum() == pytest.approx(plain.background.counts.data.sum(), rel=0.02)
+    assert empty.background.counts.data.sum() < 0.9 * plain.background.counts.data.sum()

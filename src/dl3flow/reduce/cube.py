@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import astropy.units as u
 import numpy as np
@@ -21,10 +21,20 @@ from dl3flow.reduce.response import background_map, edisp_map, exposure_map, psf
 
 _MIN_RESPONSE_PIXELS = 3
 _RAD_BIN = 0.01 * u.deg
+_MOST_PARTS = 100
 MIGRA = Axis.from_bounds("migra", u.Quantity(0.2), u.Quantity(5.0), 48, "lin")
 
 Selected = Literal["counts", "exposure", "background", "psf", "edisp"]
 _RESPONSES: dict[Selected, str] = {"exposure": "aeff", "psf": "psf", "edisp": "edisp"}
+
+
+def _parse_parts(entry: Any) -> int:
+    if not isinstance(entry, int) or isinstance(entry, bool) or not 1 <= entry <= _MOST_PARTS:
+        raise ValueError(f"expected a whole number from 1 to {_MOST_PARTS}, found {entry!r}")
+    return entry
+
+
+Parts = Annotated[int, _parse_parts]
 
 
 def cube_geometry(
@@ -70,7 +80,7 @@ def cube(
     cutout: PositiveAngle | None = None,
     selection: tuple[Selected, ...] = ("counts", "exposure", "background", "psf", "edisp"),
     psf_rad_max: PositiveAngle = 0.66 * u.deg,
-    background_oversampling: int = 1,
+    background_oversampling: Parts = 1,
     fill_gaps: bool = True,
     fov_rotation_step: PositiveAngle = 1 * u.deg,
 ) -> Dataset:
@@ -128,10 +138,6 @@ def cube(
     where = f"observation {observation.obs_id}"
     energy_true = energy.renamed("energy_true") if energy_true is None else energy_true
     _check(observation, selection, energy, energy_true, where)
-    if background_oversampling < 1:
-        raise InputError(
-            f"{where}: `background_oversampling` must be at least 1, found {background_oversampling}"
-        )
     if cutout is not None:
         try:
             geom = geom.cutout(observation.pointing, cutout)
