@@ -152,6 +152,15 @@ def test_fit_in_a_table(tmp_path, provenance):
     assert rows["dataset run-1"] == "stat -27.5, 14 counts in 100 bins"
 
 
+def test_models_in_a_table(tmp_path):
+    (tmp_path / "models.yaml").write_text(
+        "components:\n- name: crab\n  spectral: {type: pl, parameters: [{name: index, value: 2.5, error: 0.125}]}\n"
+    )
+    rows = dict(inspect_file(tmp_path / "models.yaml"))
+    assert rows["kind"] == "models, 1 components"
+    assert rows["crab.index"] == "2.5 +- 0.125"
+
+
 @pytest.mark.parametrize("suffix", ["ecsv", "fits"])
 def test_flux_points_in_a_table(tmp_path, provenance, suffix):
     table = QTable({name: [1.0, 2.0] * unit for name, unit in NEEDED.items()})

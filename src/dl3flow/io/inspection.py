@@ -19,10 +19,13 @@ from dl3flow.io.fits_datasets import read_fits_dataset
 from dl3flow.io.fits_files import open_fits
 from dl3flow.io.hdf5 import read_dataset, read_failure
 from dl3flow.io.hdf5 import read_provenance as read_hdf5_provenance
+from dl3flow.io.models_yaml import read_models
 from dl3flow.io.ogip import read_ogip
 from dl3flow.io.products import read_fit, read_observation_table, read_table
 from dl3flow.io.region_files import read_region_file
 from dl3flow.io.skymaps import read_sky_map
+from dl3flow.io.yaml import read_yaml
+from dl3flow.models.source import Models
 
 Rows = list[tuple[str, str]]
 
@@ -227,9 +230,7 @@ def _of_fit(path: Path) -> Rows:
     found = read_fit(path)
     rows: Rows = [("kind", "fit"), ("success", f"{found.success} ({found.message})")]
     rows.append(("stat", f"{found.stat:.6f} in {found.n_bins} bins, {len(found.free)} free parameters"))
-    for name, parameter in found.models.parameters().items():
-        error = "frozen" if parameter.frozen else f"+- {parameter.error:.4g}"
-        rows.append((name, f"{parameter.value:.6g} {error} {parameter.unit}".strip()))
+    rows += _of_parameters(found.models)
     for dataset in found.datasets:
         counts = dataset.counts_per_energy.sum()
         rows.append(
@@ -249,7 +250,18 @@ def _of_region(path: Path) -> Rows:
 
 
 def _of_list(path: Path) -> Rows:
+    content = read_yaml(path)
+    if isinstance(content, Mapping) and "components" in content:
+        found = read_models(path)
+        return [("kind", f"models, {len(found.all)} components"), *_of_parameters(found)]
     return [
         (dataset.name, f"{dataset_type(dataset)}, {dataset.counts.data.sum():.6g} counts")
         for dataset in read_datasets(path)
+    ]
+
+
+def _of_parameters(models: Models) -> Rows:
+    return [
+        (name, f"{p.value:.6g} {'frozen' if p.frozen else f'+- {p.error:.4g}'} {p.unit}".strip())
+        for name, p in models.parameters().items()
     ]
