@@ -63,11 +63,13 @@ def background_rate(
     rate = np.empty((energy.n_bins, fov_lon.size))
     for start in range(0, fov_lon.size, _CHUNK):
         here = slice(start, start + _CHUNK)
-        values = sum(
-            table.take(corner[here], axis=0) * share[here, None]
-            for corner, share in zip(corners, shares, strict=True)
-        )
-        parts = power_law_integral(edges, np.asarray(values), _LOG_TINY + np.log(2.0))
+        values = table.take(corners[0][here], axis=0)
+        values *= shares[0][here, None]
+        for corner, share in zip(corners[1:], shares[1:], strict=True):
+            term = table.take(corner[here], axis=0)
+            term *= share[here, None]
+            values += term
+        parts = power_law_integral(edges, values, _LOG_TINY + np.log(2.0))
         if not inside[here].all():
             parts[~inside[here]] = 0.0
         rate[:, here] = (

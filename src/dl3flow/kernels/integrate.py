@@ -25,7 +25,9 @@ def power_law_integral(edges: np.ndarray, log_values: np.ndarray, floor: float =
     """
     log_edges = np.log(edges)
     log_values = np.asarray(log_values, dtype=float)
-    v = (np.maximum(log_values, _LOG_ZERO) + log_edges).reshape(-1)
+    v = np.maximum(log_values, _LOG_ZERO)
+    v += log_edges
+    v = v.reshape(-1)
     f = np.exp(v)
     # differences along the last axis, taken over the flat array: one long loop; those across its rows are not used
     dv, integral = np.empty(v.shape), np.empty(v.shape)
