@@ -14,7 +14,7 @@ from dl3flow.geometry.region import BINSZ, RegionGeometry
 from dl3flow.geometry.regions import bounding_box, parse_regions
 from dl3flow.geometry.sky import SkyGeometry
 
-_DIGITS = 12  # of a degree: above the rounding of a projection, far below any pointing accuracy
+_DIGITS = 10  # of a degree: above the rounding of a projection, far below any pointing accuracy
 _UNKNOWN = "icrs;point(0, 0)"
 
 
