@@ -39,6 +39,29 @@ def test_intersection(one, two, expected):
     assert pairs(gti(*two).intersection(gti(*one))) == expected
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "expected"),
+    [
+        ([(0, 10)], [(20, 30)], [(0, 10), (20, 30)]),
+        # touching and overlapping intervals become one, the same one counts once
+        ([(0, 10)], [(10, 20)], [(0, 20)]),
+        ([(0, 10), (20, 30)], [(5, 25)], [(0, 30)]),
+        ([(0, 10)], [(0, 10)], [(0, 10)]),
+        ([(20, 30), (0, 40)], [], [(0, 40)]),
+    ],
+)
+def test_union(one, two, expected):
+    for found in (gti(*one).union(gti(*two)), gti(*two).union(gti(*one))):
+        assert pairs(found) == expected
+        assert found.ontime.to_value("s") == sum(stop - start for start, stop in expected)
+
+
+def test_union_of_other_reference():
+    found = gti((0, 10)).union(gti((0, 10), reference=REFERENCE + 5 * u.s))
+    assert np.allclose(pairs(found), [(0, 15)], atol=1e-9)
+    assert found.reference == REFERENCE
+
+
 def test_intersection_of_other_reference():
     later = gti((0, 10), reference=REFERENCE + 5 * u.s)
     found = gti((0, 8)).intersection(later)

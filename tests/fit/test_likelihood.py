@@ -7,11 +7,13 @@ import astropy.units as u
 import numpy as np
 import pytest
 
-from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
+from dl3flow.data.maps import EdispMap, Map
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds
 from dl3flow.fit.npred import predict_counts, start_vector
-from dl3flow.kernels.statistics import cash
+from dl3flow.geometry.region import RegionGeometry
+from dl3flow.kernels.statistics import cash, wstat
 from dl3flow.models.source import Component, Models, Parameter, Source
 from dl3flow.models.spatial import SPATIAL_MODELS
 from dl3flow.models.spectral import SPECTRAL_MODELS
@@ -171,3 +173,38 @@ def test_units_of_parameters_cross_once(small_dataset: MakeDataset, point_models
         }
     )
     assert dense([dataset], other) == pytest.approx(dense([dataset], models), abs=1e-7)
+
+
+def test_a_map_and_a_spectrum_share_their_source(
+    small_dataset: MakeDataset, point_models: MakeModels
+) -> None:
+    """A cube with a known and a spectrum with a measured background: one source, one background norm, two statistics."""
+    cube, region = small_dataset(), RegionGeometry("icrs;circle(83.63, 22.01, 0.2)")
+
+    def there(of: Map, values: np.ndarray | None = None) -> Map:
+        return replace(of, geom=region, data=of.data[..., 20:21, 20:21] if values is None else values)
+
+    assert cube.edisp is not None
+    n_on, n_off = (np.array(values)[:, None, None] for values in ([40.0, 12, 3], [30.0, 8, 0]))
+    edisp = cube.edisp.edisp
+    kernel = replace(edisp, geom=region, data=edisp.data[..., :1, :1])
+    off = OffCounts(*(there(cube.counts, v) for v in (n_off, np.ones((3, 1, 1)), np.full((3, 1, 1), 5.0))))
+    spectrum = replace(
+        cube,
+        name="spectrum",
+        counts=there(cube.counts, n_on),
+        background=off,
+        exposure=there(cube.exposure),
+        psf=None,
+        edisp=EdispMap(kernel, there(cube.exposure)),
+        mask_safe=np.array([True, True, False])[:, None, None],
+    )
+    models = add_backgrounds([cube, spectrum], point_models(), ["norm"])
+    assert [model.name for model in models.backgrounds] == ["small-bkg"]
+    likelihood = build_likelihood([cube, spectrum], models)
+    assert sorted(likelihood.names) == ["s.amplitude", "s.index", "s.lat_0", "s.lon_0", "small-bkg.norm"]
+    signal = predict_counts(spectrum, models)[0]
+    measured = wstat(n_on, n_off, np.full((3, 1, 1), 0.2), signal)[:2].sum()
+    assert measured > 1
+    both = likelihood.stat(likelihood.start)
+    assert both == pytest.approx(dense([cube], models) + measured, abs=1e-7)

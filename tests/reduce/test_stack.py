@@ -70,6 +70,41 @@ def test_dispersion_is_averaged_into_safe_energies_only(
     assert total.edisp.edisp.data == pytest.approx((a.edisp.edisp.data + kept) / 2)
 
 
+def test_point_spreads_are_averaged_with_the_exposure(
+    small_dataset: MakeDataset, geometries: tuple[SkyGeometry, SkyGeometry]
+) -> None:
+    a, b = small_dataset("a", seed=1), small_dataset("b", seed=2)
+    assert a.psf is not None
+    assert b.psf is not None
+    psf = b.psf
+    # twice the density with three times the exposure: (1 + 3 x 2) / (1 + 3)
+    heavier = replace(
+        psf,
+        psf=psf.psf.with_data(2 * psf.psf.data),
+        exposure=psf.exposure.with_data(3 * psf.exposure.data),
+    )
+    # the mask of single energies is of no matter to the point spread, that of all of them is
+    mask = np.ones((3, 40, 40), dtype=bool)
+    mask[0] = False
+    mask[:, :, :20] = False
+    total = stack([a, _with_mask(replace(b, psf=heavier), mask)], "sum", *geometries)
+    assert total.psf is not None
+    assert total.psf.psf.data[..., 2:] == pytest.approx(1.75 * a.psf.psf.data[..., 2:], rel=1e-12)
+    assert total.psf.psf.data[..., :2] == pytest.approx(a.psf.psf.data[..., :2], rel=1e-12)
+    assert total.psf.exposure.data[..., 2:] == pytest.approx(4 * a.psf.exposure.data[..., 2:], rel=1e-12)
+
+
+def test_fit_masks_are_dropped(
+    small_dataset: MakeDataset, geometries: tuple[SkyGeometry, SkyGeometry]
+) -> None:
+    a, b = small_dataset("a", seed=1), small_dataset("b", seed=2)
+    limited = replace(a, mask_fit=np.zeros((3, 40, 40), dtype=bool))
+    total = stack([limited, b], "sum", *geometries)
+    assert total.mask_fit is None
+    assert np.array_equal(total.counts.data, a.counts.data + b.counts.data)
+    assert total.mask.all()
+
+
 def test_a_cutout_lands_on_its_place(
     small_dataset: MakeDataset, geometries: tuple[SkyGeometry, SkyGeometry]
 ) -> None:
