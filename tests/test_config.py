@@ -444,8 +444,14 @@ def test_missing_files_are_left_out_on_request(folder: Path, incomplete: dict) -
 def test_region_files_travel_as_text_and_masks_as_files(folder: Path) -> None:
     (folder / "x.reg").write_text("icrs;circle(83.63, 22.01, 0.3)\n")
     text = load(changed("reductions/cube/background/exclusion", "x.reg")).analyses["a"].reductions["cube"]
-    assert "circle(83.63, 22.01, 0.3)" in text.jobs[1001].options
+    assert "circle(83.63,22.01,0.3)" in text.jobs[1001].options
     assert text.mask_file == ()
+    spectrum = yaml.safe_load(
+        "{observations: runs, background: {name: reflected}, recipe: {name: spectrum, region: x.reg, "
+        "energy: {min: 1 TeV, max: 10 TeV, nbin: 4}}}"
+    )
+    found = load({**changed("fits", {}), "reductions": {"s": spectrum}, "estimators": {}}).analyses["a"]
+    assert "circle(83.63,22.01,0.3)" in found.reductions["s"].jobs[1001].options
     (folder / "mask.fits").write_bytes(b"x")
     mask = load(changed("reductions/cube/background/exclusion", "mask.fits")).analyses["a"].reductions["cube"]
     assert mask.mask_file == ("mask.fits",)

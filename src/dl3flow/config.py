@@ -20,8 +20,8 @@ from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.geometry.region import Geometry
 from dl3flow.io.datasets import READERS, input_files
-from dl3flow.io.files import read_text
 from dl3flow.io.models_yaml import parse_models
+from dl3flow.io.region_files import read_region_file
 from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Component, Models
 from dl3flow.models.spectral import SPECTRAL_MODELS
@@ -215,8 +215,11 @@ class _Reader:
             entry["observations"], self.groups, "group of observations", f"{where}.observations"
         )
         background, mask_file, used = self.background(entry.get("background"), f"{where}.background")
+        recipe = entry["recipe"]
+        if isinstance(recipe, Mapping) and isinstance(recipe.get("region"), str):
+            recipe = {**recipe, "region": _region_text(recipe["region"], f"{where}.recipe.region")}
         sections = {
-            "recipe": entry["recipe"],
+            "recipe": recipe,
             "safe_mask": entry.get("safe_mask", []),
             "background": background,
         }
@@ -238,7 +241,7 @@ class _Reader:
             jobs[obs_id] = Job(canonical(options, where), code)
         stack = plot = None
         if geometries is not None:
-            told = {"name": name, "recipe": entry["recipe"]}
+            told = {"name": name, "recipe": recipe}
             stack = new_job("stack_observations", told, chain.recipe, where=where)
             plot = self.plot("dataset", where)
         ogip = self.ogip(name, entry.get("ogip", False), chain, f"{where}.ogip")
@@ -291,8 +294,8 @@ class _Reader:
             if text.endswith(_MASK_SUFFIXES):
                 mask_file = (str(existing_file(text, f"{where}.exclusion")),)
                 del options["exclusion"]
-            elif ";" not in text and "(" not in text:
-                options["exclusion"] = read_text(existing_file(text, f"{where}.exclusion"))
+            else:
+                options["exclusion"] = _region_text(text, f"{where}.exclusion")
         section = parse_background(options, where)
         used: list[Plugin | str] = []
         if section.subtract is not None:
@@ -579,6 +582,11 @@ def _is_same_spectrum(simulated: Mapping[str, Any], spectral: Component) -> bool
 
 def _takes_no_fit(plugin: Plugin) -> bool:
     return type(None) in get_args(get_type_hints(plugin.function).get("result"))
+
+
+def _region_text(text: str, where: str) -> str:
+    """DS9 text as given, or that of a region file."""
+    return text if ";" in text or "(" in text else read_region_file(existing_file(text, where))
 
 
 def _read_models(entry: Any, where: str) -> tuple[Any, Models]:
