@@ -156,6 +156,7 @@ def test_the_list_tells_counts_and_reasons(reduce, plain: Dataset, tmp_path: Pat
     used, left_out = read_observation_table(out)
     assert (used["obs_id"], used["status"], used["reason"]) == (1001, "selected", "")
     assert used["counts"] == plain.counts.data[plain.mask_safe].sum()
+    assert used["events"] == plain.meta["n_events"] > used["binned"] == plain.counts.data.sum()
     assert used["norm"] == pytest.approx(norm(inputs["datasets"][0]))
     assert (left_out["obs_id"], left_out["status"], left_out["reason"]) == (
         1002,

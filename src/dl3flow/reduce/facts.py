@@ -12,6 +12,7 @@ def dataset_meta(observation: Observation, energy: Axis, energy_true: Axis) -> d
     """Facts of the observation for `Dataset.meta`, with a sentence for each thing that a reader must know."""
     return {
         "obs_ids": [observation.obs_id],
+        "n_events": len(observation.events),
         "livetime": float(observation.livetime.to_value(u.s)),
         "ontime": float(observation.ontime.to_value(u.s)),
         "telescope": observation.meta.get("telescope", ""),

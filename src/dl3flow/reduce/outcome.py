@@ -17,7 +17,10 @@ def outcome(
     failures: Mapping[tuple[str, str], str],
     read: Callable[[tuple[str, str]], Dataset],
 ) -> dict[str, Any]:
-    """Row of one observation: its index entry, whether it is used and why not, and its counts.
+    """Row of one observation: its index entry, whether it is used and why not, and what is left of its events.
+
+    ``events`` are those of the file (after the group's criteria), ``binned`` those in good times and on the map or in the
+    region, ``counts`` those in safe bins, ``unsafe`` the share of the bins that each safe mask drops.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ def outcome(
         **row,
         "status": "selected",
         "reason": reason,
+        **({"events": int(dataset.meta["n_events"])} if "n_events" in dataset.meta else {}),
+        "binned": float(dataset.counts.data.sum()),
         "counts": float(np.sum(dataset.counts.data, where=dataset.mask_safe)),
         "background": float(np.sum(dataset.mu_bkg, where=dataset.mask_safe)),
         **(

@@ -37,7 +37,9 @@ _OBSERVATION_HEADINGS = {
     "livetime": "Livetime (min)",
     "ontime": "On time (min)",
     "zenith": "Zenith (deg)",
-    "counts": "Counts",
+    "events": "Events",
+    "binned": "In bins",
+    "counts": "In safe bins",
     "background": "Background",
     "off_counts": "Off counts",
     "norm": "Background norm",
@@ -294,7 +296,7 @@ def _observation_cell(row: Mapping[str, Any], key: str) -> str | Markup:
         return with_error(float(value), float(row.get("norm_err") or math.nan))
     if key == "background":
         return f"{float(value):.1f}"
-    if key in ("counts", "off_counts"):
+    if key in ("events", "binned", "counts", "off_counts"):
         return f"{float(value):.0f}"
     if key in ("ra", "dec"):
         return short(float(value), 3)
