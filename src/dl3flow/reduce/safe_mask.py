@@ -82,7 +82,7 @@ def apply_safe_masks(
         warnings += [f"safe mask {mask.name}: {text}" for text in found.warnings]
     bits = np.zeros(dataset.mask_safe.shape, dtype=np.uint8)
     for n, keep in enumerate(kept.values()):
-        bits |= np.where(keep, 0, 1 << n).astype(np.uint8)
+        bits |= np.where(keep, np.uint8(0), np.uint8(1 << n))
     return replace(
         dataset,
         mask_safe=bits == 0,
