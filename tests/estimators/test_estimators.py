@@ -16,6 +16,7 @@ from dl3flow.estimators.norms import reference_columns
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.npred import predict_counts
 from dl3flow.models.source import Models
+from dl3flow.reduce.reshape import to_image
 
 SED = {"name": "flux_points", "source": "s", "energy": {"min": "1 TeV", "max": "10 TeV", "nbin": 3}}
 
@@ -158,3 +159,15 @@ def test_maps_of_cutouts_are_joined_and_the_rest_is_nan(small_dataset: Callable[
     assert np.isnan(counts[:, 10:20]).all()
     assert np.isfinite(counts[:, :10]).all()
     assert np.isfinite(counts[:, 20:]).all()
+
+
+def test_bins_across_the_edges_of_points_are_told(datasets: list[Dataset], result: FitResult) -> None:
+    """A dataset of one bin over all energies fits no point of a finer axis, and the table says so."""
+    image = to_image(datasets[1])
+    estimate, options = TABLES.bind(SED, "sed")
+    points = estimate([datasets[0], image], result, **options)
+    assert points.table["counts"].sum() == datasets[0].counts.data.sum()
+    assert points.meta["warnings"] == [
+        f"energy bins that lie across an edge are in no point, of {image.name} (1): give all datasets the same energy axis to use them"
+    ]
+    assert estimate(datasets, result, **options).meta["warnings"] == []

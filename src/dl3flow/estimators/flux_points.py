@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import astropy.units as u
+import numpy as np
 from astropy.table import QTable
 
 from dl3flow.data.dataset import Dataset
@@ -34,7 +36,8 @@ def flux_points(
     Parameters
     ----------
     datasets : sequence of Dataset
-        Those of the fit; each bin joins them all.
+        Those of the fit; each point joins their energy bins that lie whole within it. A warning names those that lie
+        across an edge.
     result : FitResult
     source : str
     energy : Axis
@@ -54,11 +57,28 @@ def flux_points(
     found = find_source(result, source, "estimator flux_points")
     edges = snapped_edges(datasets[0].energy, energy.edges)
     bins = [(d, selected_bins(d, result.models, found)) for d in datasets]
-    rows = []
+    rows, used = [], [np.zeros(d.counts.data.shape, dtype=bool) for d in datasets]
     for low, high in zip(edges[:-1], edges[1:], strict=True):
-        parts = [of(d.mask & d.energy.contains_bin(low, high)[:, None, None]) for d, of in bins]
+        keeps = [d.mask & d.energy.contains_bin(low, high)[:, None, None] for d in datasets]
+        used = [before | keep for before, keep in zip(used, keeps, strict=True)]
+        parts = [of(keep) for (_, of), keep in zip(bins, keeps, strict=True)]
         rows.append(norm_row(parts, n_sigma, n_sigma_ul))
     table = QTable(
         {**reference_columns(found, edges[:-1], edges[1:]), **{k: [r[k] for r in rows] for k in rows[0]}}
     )
-    return FluxPoints(table, point_meta(source, n_sigma, n_sigma_ul, edges, energy.edges))
+    meta = point_meta(source, n_sigma, n_sigma_ul, edges, energy.edges)
+    meta["warnings"] = [*meta["warnings"], *_straddling(datasets, used, edges)]
+    return FluxPoints(table, meta)
+
+
+def _straddling(datasets: Sequence[Dataset], used: Sequence[np.ndarray], edges: u.Quantity) -> list[str]:
+    """A sentence for the datasets whose energy bins lie across the edges of points, and are in none of them."""
+    told = []
+    for dataset, keep in zip(datasets, used, strict=True):
+        inside = dataset.energy.contains_bin(edges[0], edges[-1])[:, None, None]
+        lost = np.any(dataset.mask & inside & ~keep, axis=(1, 2)).sum()
+        if lost:
+            told.append(f"{dataset.name} ({lost})")
+    return [
+        f"energy bins that lie across an edge are in no point, of {', '.join(told)}: give all datasets the same energy axis to use them"
+    ] * bool(told)

@@ -148,7 +148,7 @@ def reference_columns(source: Source, low: u.Quantity, high: u.Quantity) -> dict
 
 def point_meta(
     source: str, n_sigma: float, n_sigma_ul: float, edges: u.Quantity, wanted: u.Quantity | None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Facts that belong to every table of norms, with a warning where its energies are not those asked for."""
     moved = wanted is not None and (
         len(edges) != len(wanted) or not np.allclose((edges / wanted).to_value(""), 1, rtol=_MOVED)
