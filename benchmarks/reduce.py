@@ -360,7 +360,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="two runs, once each, and the numbers of one")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="two runs once each, a job of one, a batch of three, and the numbers of one",
+    )
     parser.add_argument("--all", action="store_true", help="compare the numbers of all 105 runs instead")
     parser.add_argument("--runs", type=int, default=len(RUNS), help="how many runs are timed")
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
@@ -390,7 +394,7 @@ def main() -> int:
                 key: statistics.median(row[key] for row in rows) for key in ("ours", "peer", "ratio")
             }
             figures["cpu"]["ratios"] = [round(row["ratio"], 1) for row in rows]
-            figures["job"] = measure_jobs(runs, folder)
+            figures["job"] = measure_jobs(runs[:1] if arguments.quick else runs, folder)
             figures["batch"] = measure_batch(
                 MSH[:3] if arguments.quick else MSH, folder, 1 if arguments.quick else 3
             )
