@@ -14,6 +14,7 @@ from dl3flow.background.camera import zenith_angle
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.dataset import ExpectedCounts, MaskReasons
 from dl3flow.data.observation import Observation
+from dl3flow.data.phase import Ephemeris, PhaseIntervals
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import RegionGeometry
@@ -21,6 +22,7 @@ from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.bkg import background_rate
 from dl3flow.irf.table import IrfTable
+from dl3flow.reduce.filter import filter_observation
 from dl3flow.registry import Plugin
 
 from .camera_runs import ENERGY, INDEX, LOCATION, REFERENCE, draw_run, make_dataset, make_run
@@ -42,6 +44,10 @@ def rate_at(
 ) -> np.ndarray:
     energy = Axis.from_bounds("energy", low * u.TeV, high * u.TeV, 8)
     return background_rate(table, energy, np.radians(x), np.radians(y)).to_value("s-1 sr-1").sum(axis=0)
+
+
+def everywhere(geom: SkyGeometry) -> np.ndarray:
+    return np.ones(geom.shape, dtype=bool)
 
 
 def outside(text: str):
@@ -142,6 +148,26 @@ def test_energies_below_a_threshold_count_for_nothing() -> None:
     assert table.meta["norms"] == pytest.approx([1, 1], abs=0.05)
     (all_energies,) = build_acceptance([first, second], energy=TABLE, below_threshold=True)
     assert rate_at(all_energies, zero + 0.5, zero, 0.8, 1.2)[0] < 0.85 * true_rate(0.8, 1.2)
+
+
+def test_cut_events_leave_the_rate_as_it_is() -> None:
+    # cut to a quarter of all phases, half of a ring and 1 to 20 TeV, a run still has the rate that it was drawn with
+    phases = {"phase": PhaseIntervals(((0.0, 0.25),)), "ephemeris": Ephemeris(53300.0, 0.1)}
+    energies = Axis("energy", u.Quantity([1, 20], u.TeV), "log")
+    runs = [draw_run(n, ON[0], 20.0 * n, seed=n, rate=RATE) for n in (1, 2, 3)]
+    cut = [filter_observation(run, offset=1.3 * u.deg, energy=energies, **phases) for run in runs]
+    (table,) = build_acceptance(cut, energy=TABLE)
+    x = np.linspace(0, 1.3, 14)
+    assert rate_at(table, x, 0 * x, 1.5, 10.0) == pytest.approx(true_rate(1.5, 10), rel=0.15)
+    assert table.meta["ontime"] == pytest.approx(750)
+    # and expects a quarter of the counts of such a run
+    (on,) = cut[:1]
+    dataset = make_dataset(on, GEOM)
+    part, whole = (
+        acceptance(run, dataset, BackgroundInputs(everywhere, models=(table,)), normalise=False)
+        for run in (on, runs[0])
+    )
+    assert part.mu_bkg.sum() == pytest.approx(whole.mu_bkg.sum() / 4)
 
 
 def test_the_first_energy_above_all_thresholds_is_right_and_the_ones_below_are_not_safe() -> None:

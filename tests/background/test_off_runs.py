@@ -12,6 +12,7 @@ from dl3flow.background.off_runs import off_runs
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.dataset import MaskReasons, OffCounts
 from dl3flow.data.observation import Observation
+from dl3flow.data.phase import Ephemeris, PhaseIntervals
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import RegionGeometry
@@ -19,6 +20,7 @@ from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.table import IrfTable
 from dl3flow.reduce import RECIPES
+from dl3flow.reduce.filter import filter_observation
 from dl3flow.simulate.events import simulate_observation
 from dl3flow.simulate.plan import parse_simulation
 
@@ -27,6 +29,7 @@ from .camera_runs import ENERGY, LOCATION, draw_run, make_dataset, make_run
 ON = (83.63, 22.01)
 GEOM = SkyGeometry.create(SkyCoord(*ON, unit="deg"), 4 * u.deg, 0.1 * u.deg)
 REGION = RegionGeometry("icrs;circle(83.63, 22.51, 0.2)")
+FAR = RegionGeometry("icrs;circle(83.63, 23.01, 0.2)")
 
 
 def everywhere(geom: SkyGeometry) -> np.ndarray:
@@ -101,6 +104,38 @@ def test_each_run_serves_the_energies_between_its_own_thresholds() -> None:
     alone = off_runs(on, make_dataset(on, GEOM), given(high))
     assert alone.mask_safe[:, 0, 0].tolist() == [False, True, True, False]
     assert off_of(alone).alpha[:, 0, 0].tolist() == pytest.approx([0, 1 / 3, 1 / 3, 0])
+
+
+def test_kept_phases_count_like_ontime() -> None:
+    on = make_run(1, *ON, [0] * 4, [0] * 4, [2.0] * 4)
+    off = make_run(2, 100.0, -40.0, [0] * 4, [0] * 4, [2.0] * 4)
+    # a turn per run, begun 100 s before it: the first and the last of the events lie at the phase 0.1
+    turn = Ephemeris(53300.0 - 100 / 86400, 1 / 1000)
+    phases = {"phase": PhaseIntervals(((0.0, 0.25),)), "ephemeris": turn}
+    lit = filter_observation(on, **phases)
+    found = off_runs(lit, make_dataset(lit, GEOM), given(off))
+    assert found.mu_bkg.sum() == pytest.approx(4 / 4)
+    dark = filter_observation(off, **phases)
+    assert len(dark.events) == 2
+    found = off_runs(on, make_dataset(on, GEOM), given(dark))
+    assert found.mu_bkg.sum() == pytest.approx(2 * 4)
+
+
+def test_an_off_run_serves_only_what_its_events_were_not_cut_of() -> None:
+    on = make_run(1, *ON, [0], [0], [2.0])
+    off = make_run(2, 100.0, -40.0, [0, 0, 1.5], [0, 0, 0], [2.0, 9.0, 2.0])
+    cut = filter_observation(off, offset=1 * u.deg, energy=Axis("energy", u.Quantity([1, 5], u.TeV), "log"))
+    assert len(cut.events) == 1
+    result = off_runs(on, make_dataset(on, GEOM), given(cut))
+    served = off_of(result).acceptance_off.data > 0
+    near = GEOM.separation(on.pointing) < np.radians(1)
+    # of the bins from 1 to 10 TeV the last two reach beyond 5 TeV
+    assert np.array_equal(served, np.array([1, 1, 0, 0], bool)[:, None, None] & near)
+    assert not (result.mask_safe & ~served).any()
+    region = off_of(off_runs(on, make_dataset(on, FAR), given(cut)))
+    # a circle across the limit: what is left of it, and no count where nothing was counted
+    assert 0.3 < region.acceptance_off.data[0, 0, 0] < 0.6
+    assert region.acceptance_off.data[3, 0, 0] == 0
 
 
 def test_known_sources_of_an_off_field_are_no_background() -> None:

@@ -144,7 +144,7 @@ def _on_pixels(observation: Observation, geom: SkyGeometry, energy: Axis, chosen
     lon, lat = geom.fov_lonlat(observation.pointing)
     rate = _rates(chosen, energy, lon.ravel(), lat.ravel()).reshape(energy.n_bins, *geom.shape)
     return np.asarray(
-        np.nan_to_num(rate) * geom.solid_angle.to_value(u.sr) * observation.ontime.to_value(u.s)
+        np.nan_to_num(rate) * geom.solid_angle.to_value(u.sr) * observation.kept_ontime.to_value(u.s)
     )
 
 

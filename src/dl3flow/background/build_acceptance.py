@@ -9,6 +9,7 @@ import numpy as np
 
 from dl3flow.background.camera import Usable, camera_geometry, good_events, zenith_angle
 from dl3flow.background.options import Count
+from dl3flow.data.binning import uncut_bins, uncut_places
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry import fov
@@ -237,15 +238,17 @@ def _add(
     at = run.pointing.icrs
     lon, lat = fov.sky_to_fov(where.ra.rad, where.dec.rad, at.ra.rad, at.dec.rad)
     k, c = energy.index(energies), cells.index(lon, lat)
-    kept = np.ones(energy.n_bins, dtype=bool)
+    kept = uncut_bins(run, energy)
     if not below_threshold:
-        kept = energy.contains_bin(run.aeff.meta.get("lo_thres"), run.aeff.meta.get("hi_thres"))
+        kept = kept & energy.contains_bin(run.aeff.meta.get("lo_thres"), run.aeff.meta.get("hi_thres"))
     good = (k >= 0) & (c >= 0) & kept[k]
     part = np.ones(cells.number)
-    if usable is not None:
+    if usable is not None or "event_offset" in run.meta:
         # squares reach sqrt(2) farther at their corners
         drawn = camera_geometry(run, radius if len(cells.axes) == 1 else 1.5 * radius)
-        free = usable(drawn)
+        free = uncut_places(run, drawn)
+        if usable is not None:
+            free = free & usable(drawn)
         j, i, on_map = drawn.index(where)
         good &= on_map
         good[good] = free[j[good], i[good]]
@@ -260,7 +263,7 @@ def _add(
     found = np.bincount(k[good] * cells.number + c[good], minlength=sums.counts.size)
     sums.counts += found.reshape(sums.counts.shape)
     sums.obs_ids.append(run.obs_id)
-    sums.ontime.append(float(run.ontime.to_value(u.s)))
+    sums.ontime.append(float(run.kept_ontime.to_value(u.s)))
     sums.cos_zenith.append(float(np.cos(np.radians(zenith))))
     sums.usable.append(part.astype(np.float32))
     sums.energies.append(kept)

@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
+from dl3flow.data.binning import uncut_places
 from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
@@ -198,6 +199,7 @@ def control_field(
     """
     geom = camera_geometry(observation, radius, 0.05 * u.deg)
     mask = usable(geom) & (geom.separation(observation.pointing) <= radius.to_value(u.rad))
+    mask &= uncut_places(observation, geom)
     if isinstance(dataset.geom, RegionGeometry) and not dataset.geom.is_point:
         mask &= ~region_mask(geom, dataset.geom.regions)
     return geom, mask

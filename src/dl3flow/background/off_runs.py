@@ -21,7 +21,7 @@ from dl3flow.background.camera import (
 )
 from dl3flow.background.options import Count
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
-from dl3flow.data.binning import bin_events, selected_events
+from dl3flow.data.binning import bin_events, selected_events, uncut_bins, uncut_places
 from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
@@ -60,8 +60,9 @@ def off_runs(
 
     Each off run's events keep their place in the camera and are binned as if its pointing had been that of the on run:
     on pixels, in a region, or within the RAD_MAX of a point. A bin's acceptance_off is the sum of the off runs' ontimes
-    over that of the on run, of those off runs alone that can serve the bin: its energies lie whole between the run's
-    LO_THRES and HI_THRES, and the sky that the run saw there is outside ``off_exclusion``. Berge et al. (2007),
+    (in the phases that were kept) over that of the on run, of those off runs alone that can serve the bin: its energies
+    lie whole between the run's LO_THRES and HI_THRES and in the range, its place within the offset, that its events were
+    cut to, and the sky that the run saw there is outside ``off_exclusion``. Berge et al. (2007),
     "On/Off".
 
     Parameters
@@ -140,10 +141,17 @@ def _check(observation: Observation, inputs: BackgroundInputs, norm: str, where:
                 f"{where} is given the off run {run.obs_id} of another instrument ({' '.join(map(str, other))}, not "
                 f"{' '.join(map(str, own))}): leave it out"
             )
+        types = [each.meta.get("event_types") for each in (observation, run)]
+        if types[0] != types[1]:
+            raise InputError(
+                f"{where} is given the off run {run.obs_id} with events of the types {types[1] or 'all'}, and its own are of "
+                f"{types[0] or 'all'}: give both groups the same `event_types`"
+            )
 
 
 def _safe_bins(run: Observation, energy: Axis) -> np.ndarray:
-    return energy.contains_bin(run.aeff.meta.get("lo_thres"), run.aeff.meta.get("hi_thres"))
+    limits = run.aeff.meta.get("lo_thres"), run.aeff.meta.get("hi_thres")
+    return np.asarray(energy.contains_bin(*limits) & uncut_bins(run, energy))
 
 
 def _summed(
@@ -171,7 +179,7 @@ def _measure(
     bins: np.ndarray,
     how: _How,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of one run, in the energies ``bins``, on the on run's sky, and its ontime over that of the on run.
+    """Counts of one run, in the energies ``bins``, on the on run's sky, and its ontime (in kept phases) over the on run's.
 
     Returns
     -------
@@ -179,7 +187,9 @@ def _measure(
     """
     pixels = _pixels(observation, geom, energy)
     lon, lat = pixels.lonlat
-    share = (np.isfinite(lon) & np.isfinite(lat)).astype(float)
+    # a place keeps its offset from the pointing: where the run's events were cut away, it serves nothing
+    cut = uncut_places(replace(run, pointing=observation.pointing), pixels)
+    share = (np.isfinite(lon) & np.isfinite(lat) & cut).astype(float)
     way = passage(run, observation, how.alignment)
     moved = moved_run(run, observation, way)
     taken = selected_events(moved, geom)
@@ -201,7 +211,7 @@ def _measure(
         usable = _region_share(observation, geom, energy, pixels, share)
     elif by_pixel:
         counts = counts * usable
-    ratio = float((run.ontime / observation.ontime).to_value(""))
+    ratio = float((run.kept_ontime / observation.kept_ontime).to_value(""))
     return counts, ratio * bins[:, None, None] * np.broadcast_to(usable, counts.shape)
 
 
@@ -279,7 +289,7 @@ def _norms(
 
 
 def _unserved(dataset: Dataset, off: Sequence[Observation]) -> list[str]:
-    """A sentence for off runs whose thresholds leave out energies that are safe in the dataset."""
+    """A sentence for off runs whose thresholds or cuts leave out energies that are safe in the dataset."""
     safe = dataset.mask_safe.any(axis=(1, 2))
     lost = {run.obs_id: int((safe & ~_safe_bins(run, dataset.energy)).sum()) for run in off}
     cut = {obs_id: n for obs_id, n in lost.items() if n}
@@ -287,5 +297,6 @@ def _unserved(dataset: Dataset, off: Sequence[Observation]) -> list[str]:
         return []
     told = ", ".join(f"{obs_id} ({n})" for obs_id, n in cut.items())
     return [
-        f"off runs are left out of safe energy bins that reach beyond their own LO_THRES or HI_THRES (number of bins): {told}"
+        "off runs are left out of safe energy bins that reach beyond their own LO_THRES or HI_THRES, or the energies that their "
+        f"events were cut to (number of bins): {told}"
     ]

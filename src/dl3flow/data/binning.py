@@ -25,6 +25,20 @@ def selected_events(observation: Observation, geom: Geometry) -> np.ndarray:
     return np.asarray(inside & observation.gti.holds(events))
 
 
+def uncut_bins(observation: Observation, energy: Axis) -> np.ndarray:
+    """True for the energy bins that lie whole in the range which the events were cut to (``meta["event_energy"]``); shape (n_energy,)."""
+    limits = observation.meta.get("event_energy")
+    return np.ones(energy.n_bins, dtype=bool) if limits is None else energy.contains_bin(*limits)
+
+
+def uncut_places(observation: Observation, geom: Geometry) -> np.ndarray:
+    """True for the pixels within the offset which the events were cut to (``meta["event_offset"]``); shape (n_lat, n_lon)."""
+    limit = observation.meta.get("event_offset")
+    if limit is None:
+        return np.ones(geom.shape, dtype=bool)
+    return np.asarray(geom.separation(observation.pointing) < limit.to_value(u.rad))
+
+
 def within_cut(observation: Observation, where: SkyCoord) -> np.ndarray:
     """True for events within RAD_MAX of a direction, at their energy and the direction's offset; none without RAD_MAX."""
     events, at = observation.events, where.icrs

@@ -48,13 +48,18 @@ class Observation:
 
     @property
     def ontime(self) -> u.Quantity:
-        """Sum of the good time intervals, s; what a background rate multiplies."""
+        """Sum of the good time intervals, s."""
         return self.gti.ontime
+
+    @property
+    def kept_ontime(self) -> u.Quantity:
+        """Ontime in the kept phases, s; what a background rate multiplies."""
+        return self.ontime * self.phase_fraction
 
     @property
     def livetime(self) -> u.Quantity:
         """Dead-time corrected observing time in the kept phases, s; what an effective area multiplies."""
-        return self.ontime * (1 - self.deadtime_fraction) * self.phase_fraction
+        return self.kept_ontime * (1 - self.deadtime_fraction)
 
     @property
     def phase_fraction(self) -> float:

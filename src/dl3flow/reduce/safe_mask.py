@@ -8,6 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
+from dl3flow.data.binning import uncut_bins, uncut_places
 from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
@@ -94,10 +95,10 @@ def apply_safe_masks(
 def _whole_bins(observation: Observation, dataset: Dataset) -> dict[str, np.ndarray]:
     """Bins that the observation's events fill, where they were cut in energy or offset: the responses were not."""
     kept = {}
-    if (limits := observation.meta.get("event_energy")) is not None:
-        kept["events.energy"] = _column(dataset.energy.contains_bin(*limits))
-    if (radius := observation.meta.get("event_offset")) is not None:
-        kept["events.offset"] = (dataset.geom.separation(observation.pointing) < radius.to_value(u.rad))[None]
+    if "event_energy" in observation.meta:
+        kept["events.energy"] = _column(uncut_bins(observation, dataset.energy))
+    if "event_offset" in observation.meta:
+        kept["events.offset"] = uncut_places(observation, dataset.geom)[None]
     return kept
 
 
