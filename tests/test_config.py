@@ -171,6 +171,8 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
         ("inputs", {"x": {"reader": "ogip", "path": "."}}, ["inputs.x.path: ", "holds no file pha*.fits"]),
         ("inputs", {"cube": {"reader": "ogip", "path": "."}}, ["`reductions` has a product of that name too"]),
         ("observations/runs/events", {"phas": 1}, ["runs.events: unknown option 'phas'", "did you mean 'phase'?"]),
+        ("fits/joint/region", {"cub": "icrs;circle(1,2,3)"}, ["joint.region: unknown dataset of this fit 'cub'"]),
+        ("fits/joint/region", {"cube": "icrs;circle(1)"}, ["joint.region.cube: cannot read the DS9 region text"]),
         ("reductions/cube/ogip", True, ["cube.ogip: OGIP files hold spectra with measured off counts"]),
         ("reductions", ..., ["the key 'reductions' is missing"]),
         ("reductions", {}, ["reductions: the section is empty"]),

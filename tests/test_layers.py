@@ -32,6 +32,7 @@ LEVELS = {
     "plan": 6,
     "sources": 6,
     "checks": 6,
+    "findings": 6,
     "digest": 6,
     "cli": 6,
     "__main__": 6,

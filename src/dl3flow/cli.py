@@ -135,7 +135,7 @@ def _check(words: list[str]) -> int:
     )
     given = parser.parse_args(words)
 
-    from dl3flow.config import check_analysis
+    from dl3flow.findings import check_analysis
 
     findings = check_analysis(given.analysis, given.config)
     print("\n".join(findings) if findings else f"{given.analysis}: all is well")

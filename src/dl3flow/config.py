@@ -19,6 +19,7 @@ from dl3flow.fit.npred import frame_of, icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.geometry.region import Geometry
+from dl3flow.geometry.regions import parse_regions
 from dl3flow.io.datasets import READERS, input_files
 from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.region_files import read_region_file
@@ -109,6 +110,7 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
         on_error,
         new_job("select_observations", {"groups": reader.group_options()}),
         new_job("summarise", {"analysis": reader.told(), "truth": reader.truth()}, where=str(path)),
+        reader.inputs,
         {key: reduction for key, (reduction, _) in reader.reductions.items()},
         reader.fits,
         estimators,
@@ -315,7 +317,8 @@ class _Reader:
 
     def fit(self, name: str, entry: Any) -> Fit:
         where = f"{self.path}: fits.{name}"
-        check_keys(entry, ("datasets", "mode", "background", "energy"), where, required=("datasets", "mode"))
+        keys = ("datasets", "mode", "background", "energy", "region")
+        check_keys(entry, keys, where, required=("datasets", "mode"))
         mode = as_choice(entry["mode"], MODES, f"{where}.mode")
         datasets = convert(entry["datasets"], list[str], f"{where}.datasets")
         known = [*self.reductions, *self.inputs]
@@ -338,10 +341,24 @@ class _Reader:
         for dataset, limits in energy.items():
             find_entry(dataset, datasets, "dataset of this fit", f"{where}.energy")
             self.check_energy(dataset, limits, f"{where}.energy.{dataset}")
+        regions = {}
+        for dataset, text in as_mapping(entry.get("region", {}), f"{where}.region").items():
+            find_entry(dataset, datasets, "dataset of this fit", f"{where}.region")
+            place = f"{where}.region.{dataset}"
+            regions[dataset] = _region_text(as_text(text, place), place)
+            parse_regions(regions[dataset], place)
+            if dataset in self.reductions and self.reductions[dataset][1].makes_spectra:
+                raise InputError(
+                    f"{place}: '{dataset}' is a spectrum, which has one pixel: leave its region out"
+                )
         self.check_model_datasets(mode, datasets, where)
         self.check_positions(reductions, where)
         self.check_places(reductions, where)
-        data = {"energy": energy, "inputs": {key: given.counts for key, given in inputs.items()}}
+        data = {
+            "energy": energy,
+            "region": regions,
+            "inputs": {key: given.counts for key, given in inputs.items()},
+        }
         return Fit(
             name,
             mode,
@@ -521,7 +538,7 @@ class _Reader:
                 raise InputError(
                     f"{where}: '{kind}' makes maps, and {what} are none: take a reduction with the recipe `cube`"
                 )
-        data = self.fits[fit].data if fit else {"energy": {}}
+        data = self.fits[fit].data if fit else {"energy": {}, "region": {}}
         job = new_job(step, {"estimator": own, **data}, plugin, where=where)
         sources = {} if fit or self.models is None else icrs_positions(self.models)
         plot = self.plot(kind, where, sources)
@@ -534,36 +551,6 @@ class _Reader:
         return new_job(
             "plot_product", {"plot": kind, "analysis": self.name, "sources": sources or {}}, self.plots[kind]
         )
-
-
-def check_analysis(path: Path, config_path: Path) -> list[str]:
-    """Findings of a full check of one analysis, one sentence each: its configuration, then every DL3 file it uses.
-
-    Parameters
-    ----------
-    path : Path
-        Analysis file.
-    config_path : Path
-        Where the data sources are named.
-    """
-    from dl3flow.io.gadf import read_observation
-
-    try:
-        config = {**as_mapping(read_yaml(config_path), str(config_path)), "analyses": [str(path)]}
-        plan = load_config(config, str(config_path))
-    except InputError as error:
-        return [str(error)]
-    findings = []
-    for analysis in plan.analyses.values():
-        used = {(r.source.name, obs_id): r.source for r in analysis.reductions.values() for obs_id in r.jobs}
-        for (_, obs_id), source in used.items():
-            if not source.simulations:
-                try:
-                    observation = read_observation(source.entries[obs_id], Path(source.root))
-                    findings += [str(warning) for warning in observation.meta.get("warnings", [])]
-                except InputError as error:
-                    findings.append(str(error))
-    return findings
 
 
 def _row(entry: ObservationEntry) -> dict[str, Any]:

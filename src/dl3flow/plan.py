@@ -208,13 +208,14 @@ class Analysis:
     on_error : 'stop' or 'skip'
         What to do about observations that cannot be reduced; changes no product, so it is in no job.
     selection, report : Job
-    reductions, fits, estimators : mapping by name
+    inputs, reductions, fits, estimators : mapping by name
     """
 
     name: str
     on_error: str
     selection: Job
     report: Job
+    inputs: Mapping[str, External]
     reductions: Mapping[str, Reduction]
     fits: Mapping[str, Fit]
     estimators: Mapping[str, Estimator]

@@ -252,3 +252,26 @@ def test_longitude_limits_widen_with_latitude(small_dataset: MakeDataset, point_
     parameters = point_models(lat=60.0).parameters()
     low, high = _limits("s.lon_0", parameters["s.lon_0"], parameters)
     assert (low, high) == (pytest.approx(81.63), pytest.approx(85.63))
+
+
+def test_events_that_count_twice_are_told(small_dataset: MakeDataset, point_models: MakeModels) -> None:
+    one, two, three = small_dataset("a", seed=1), small_dataset("b", seed=1), small_dataset("c", seed=2)
+    models = point_models()
+    frozen = models.with_parameters({n: replace(p, frozen=True) for n, p in models.parameters().items()})
+
+    def told(*datasets: Dataset) -> list[str]:
+        return [w for w in fit(list(datasets), frozen).minimiser["warnings"] if "count twice" in w]
+
+    assert told(one, three) == []
+    (sentence,) = told(one, two, three)
+    assert sentence.startswith("datasets 'a' and 'b' hold the same observation at the same energies")
+    # the one below, the other above, and other types of events, are other events
+    low, high = (
+        replace(d, mask_fit=np.broadcast_to(keep, (3, 40, 40)))
+        for d, keep in (
+            (one, np.array([True, False, False])[:, None, None]),
+            (two, np.array([False, True, True])[:, None, None]),
+        )
+    )
+    assert told(low, high) == []
+    assert told(one, replace(two, meta={**two.meta, "event_types": [1]})) == []

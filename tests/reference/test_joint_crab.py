@@ -9,8 +9,8 @@ import pytest
 
 from dl3flow.chain import parse_chain, reduce_observation
 from dl3flow.data.dataset import Dataset, OffCounts
-from dl3flow.fit.energy_range import limit_energies
 from dl3flow.fit.likelihood import build_likelihood
+from dl3flow.fit.limits import limit_energies
 from dl3flow.fit.minimise import fit
 from dl3flow.io.datasets import input_files
 from dl3flow.io.gadf import read_observation

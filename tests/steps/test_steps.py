@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import pytest
 import yaml
+from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
 from dl3flow.data.products import SkyMap
 from dl3flow.errors import InputError
-from dl3flow.fit.energy_range import limit_energies
+from dl3flow.fit.limits import limit_energies, limit_sky
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.io.datasets import read_fit_datasets
@@ -49,7 +51,13 @@ def reduce(demo_dl3: Path, tmp_path_factory: pytest.TempPathFactory):
             "safe_mask": [{"name": "offset_max", "offset_max": "1.2 deg"}],
             "background": background,
         }
-        inputs = {"events": [demo_dl3 / entry.paths[0]], "responses": [], "mask": mask, "off": [], "models": []}
+        inputs = {
+            "events": [demo_dl3 / entry.paths[0]],
+            "responses": [],
+            "mask": mask,
+            "off": [],
+            "models": [],
+        }
         path = tmp_path_factory.mktemp("dl4") / "cube/1001.h5"
         provenance = collect_provenance("reduce_observation", "0", options, inputs)
         reduce_observation.run(inputs, {"dataset": path}, options, provenance)
@@ -124,6 +132,18 @@ def test_limits_belong_to_the_reduction_of_a_dataset(reduce) -> None:
     (limited,) = limit_energies(read_fit_datasets([path]), limits)
     assert limited.mask_fit is not None
     assert limited.mask_fit.any(axis=(1, 2)).tolist() == [True, True, False, False]
+
+
+def test_a_region_limits_the_sky_of_a_fit(reduce) -> None:
+    (dataset,) = read_fit_datasets([reduce(None)])
+    text = "icrs;circle(83.63, 22.01, 0.5)"
+    (limited,) = limit_sky([dataset], {"cube": text})
+    near = dataset.counts.sky.separation(SkyCoord(83.63 * u.deg, 22.01 * u.deg)) < np.radians(0.5)
+    assert limited.mask_fit is not None
+    assert np.array_equal(limited.mask_fit, np.broadcast_to(near, dataset.mask_safe.shape))
+    (both,) = limit_energies([limited], {"cube": ["1 TeV", "4 TeV"]})
+    assert both.mask.sum() == dataset.mask_safe[:2, near].sum()
+    assert limit_sky([dataset], {})[0] is dataset
 
 
 def test_the_list_tells_counts_and_reasons(reduce, plain: Dataset, tmp_path: Path) -> None:

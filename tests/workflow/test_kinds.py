@@ -93,8 +93,6 @@ def project(make_project: Callable[[str], Project]) -> Project:
     done = project.run(*ARGUMENTS, "--", ogip)
     assert done.returncode == 0, done.stdout
     (project.root / ogip).rename(project.root / "stored")
-    for path in (project.root / "stored").glob("*_spectrum.fits"):
-        path.unlink()  # the stack
     analysis.write_text(ANALYSIS)
     done = project.run(*ARGUMENTS)
     assert done.returncode == 0, done.stdout
@@ -144,11 +142,15 @@ def test_maps_around_each_pointing_are_not_stacked(project: Project) -> None:
 
 
 def test_ogip_files_hold_the_spectra(project: Project) -> None:
-    names = {path.name for path in _dl4(project, "spectrum/ogip").glob("*.fits")}
-    of = ("obs1", "obs2", "spectrum")
-    assert names == {f"{kind}_{which}.fits" for kind in ("pha", "bkg", "arf", "rmf") for which in of}
+    folder = _dl4(project, "spectrum/ogip")
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*.fits")}
+    of = ("obs1", "obs2")
+    kinds = ("pha", "bkg", "arf", "rmf")
+    assert names == {f"{kind}_{which}.fits" for kind in kinds for which in of} | {
+        f"stacked/{kind}_spectrum.fits" for kind in kinds
+    }
     stack = read_fits_dataset(_dl4(project, "spectrum/stacked.fits"), "spectrum")
-    written = read_ogip(_dl4(project, "spectrum/ogip/pha_spectrum.fits"))
+    written = read_ogip(_dl4(project, "spectrum/ogip/stacked/pha_spectrum.fits"))
     assert np.array_equal(written.counts.data, stack.counts.data)
     assert written.mu_bkg == pytest.approx(stack.mu_bkg, rel=1e-6)
 

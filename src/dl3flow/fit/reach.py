@@ -55,12 +55,43 @@ def constrained(datasets: Sequence[Dataset], models: Models) -> tuple[Models, li
                 warnings.append(
                     f"{background.name}.{p.name} was kept at {p.value:g}: its datasets have {usable} energy bins with background in the fit"
                 )
+    warnings += counted_twice(datasets)
     for name, p in models.parameters().items():
         if p.value < p.min or p.value > p.max:
             raise InputError(
                 f"parameter '{name}' starts at {p.value:g}, outside its limits {p.min:g} to {p.max:g}: correct one of them"
             )
     return models.with_parameters(frozen), warnings
+
+
+def counted_twice(datasets: Sequence[Dataset]) -> list[str]:
+    """A sentence for each two datasets that hold events of one observation at the same energies."""
+    told: dict[str, None] = {}
+    seen: dict[tuple[str, ...], list[Dataset]] = {}
+    for dataset in datasets:
+        kind = [str(dataset.meta.get(key)) for key in ("telescope", "event_types", "phase")]
+        for obs_id in dataset.meta["obs_ids"]:
+            before = seen.setdefault((str(obs_id), *kind), [])
+            for other in before:
+                if _meet(other, dataset):
+                    told[
+                        f"datasets '{other.name}' and '{dataset.name}' hold the same observation at the same energies: its events "
+                        "count twice and errors come out too small"
+                    ] = None
+            before.append(dataset)
+    return list(told)
+
+
+def _meet(one: Dataset, other: Dataset) -> bool:
+    """True if the energies of two datasets in the fit overlap."""
+    ranges = []
+    for dataset in (one, other):
+        used = np.flatnonzero(dataset.mask.any(axis=(1, 2)))
+        if not len(used):
+            return False
+        edges = dataset.energy.edges.to_value(u.TeV)
+        ranges.append((edges[used[0]], edges[used[-1] + 1]))
+    return bool(ranges[0][0] < ranges[1][1] and ranges[1][0] < ranges[0][1])
 
 
 def _without_place(datasets: Sequence[Dataset], models: Models, warnings: list[str]) -> dict[str, Parameter]:

@@ -2,7 +2,7 @@
 
 Inputs: datasets; external (files of data reduced elsewhere); fit (a fit.json, or none).
 Outputs: map.
-Options: estimator (name and its options), inputs (what the external files are), energy (limits by reduction, {} for none).
+Options: estimator (name and its options), inputs (what the external files are), energy and region (limits by reduction, {} for none).
 """
 
 from pathlib import Path

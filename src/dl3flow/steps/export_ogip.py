@@ -19,11 +19,12 @@ from dl3flow.reduce.stack import stack
 def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
-    """Write one set of files per observation, named by it, and one for all, named as the reduction."""
+    """Write one set of files per observation, named by it, and one for all in a folder of its own, named as the reduction."""
     datasets = list(read_reduced(inputs["datasets"], options.get("on_error", "stop")))
     folder = make_folder(outputs["ogip"])
     for dataset in datasets:
         write_ogip(folder, dataset, provenance)
     if len(datasets) > 1:
         geom = datasets[0].geom
-        write_ogip(folder, stack(datasets, options["name"], geom, geom), provenance)
+        # apart, so that who reads the folder does not count every event twice
+        write_ogip(make_folder(folder / "stacked"), stack(datasets, options["name"], geom, geom), provenance)

@@ -2,7 +2,7 @@
 
 Inputs: datasets; external (files of data reduced elsewhere).
 Outputs: fit, models.
-Options: models (components), free (background parameters), inputs (what the external files are), energy (limits by reduction).
+Options: models (components), free (background parameters), inputs (what the external files are), energy and region (limits by reduction).
 Settings: on_error=stop or skip.
 """
 

@@ -1,10 +1,10 @@
-"""The datasets of a fit as steps read them: reduced here or elsewhere, within the fit's energies."""
+"""The datasets of a fit as steps read them: reduced here or elsewhere, within the fit's energies and sky."""
 
 from pathlib import Path
 from typing import Any
 
 from dl3flow.data.dataset import Dataset
-from dl3flow.fit.energy_range import limit_energies
+from dl3flow.fit.limits import limit_energies, limit_sky
 from dl3flow.io.datasets import read_fit_datasets
 
 
@@ -14,4 +14,4 @@ def read_datasets(inputs: dict[str, list[Path]], options: dict[str, Any]) -> lis
     found = read_fit_datasets(
         inputs["datasets"], options.get("on_error", "skip"), external, options.get("inputs", {})
     )
-    return limit_energies(found, options["energy"])
+    return limit_sky(limit_energies(found, options["energy"]), options.get("region", {}))

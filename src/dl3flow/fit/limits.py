@@ -1,4 +1,4 @@
-"""The energy range of a fit, as the fit mask of its datasets."""
+"""The energies and the sky that a fit is limited to, as the fit mask of its datasets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.data.dataset import Dataset
+from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.registry import convert
 
 
@@ -22,12 +23,40 @@ def limit_energies(datasets: Sequence[Dataset], limits: Mapping[str, Sequence[st
     return [_limited(dataset, limits.get(_reduction(dataset, limits))) for dataset in datasets]
 
 
+def limit_sky(datasets: Sequence[Dataset], regions: Mapping[str, str]) -> list[Dataset]:
+    """Datasets whose fit mask keeps the pixels with their centre in the region of their reduction.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    regions : mapping
+        DS9 text, by the name of a reduction or input; no entry, no limit.
+
+    Raises
+    ------
+    InputError
+        For a spectrum, which has one pixel.
+    """
+    return [_within(dataset, regions.get(_reduction(dataset, regions))) for dataset in datasets]
+
+
+def _within(dataset: Dataset, text: str | None) -> Dataset:
+    if text is None:
+        return dataset
+    inside = region_mask(dataset.counts.sky, parse_regions(text, f"region of '{dataset.name}'"))
+    return _kept(dataset, np.broadcast_to(inside, dataset.mask_safe.shape))
+
+
+def _kept(dataset: Dataset, keep: np.ndarray) -> Dataset:
+    return replace(dataset, mask_fit=keep if dataset.mask_fit is None else dataset.mask_fit & keep)
+
+
 def _limited(dataset: Dataset, limits: Sequence[str] | None) -> Dataset:
     if limits is None:
         return dataset
     low, high = convert(limits, list[u.Quantity[u.TeV]], f"energy of '{dataset.name}'")
     keep = np.broadcast_to(dataset.energy.contains_bin(low, high)[:, None, None], dataset.mask_safe.shape)
-    return replace(dataset, mask_fit=keep if dataset.mask_fit is None else dataset.mask_fit & keep)
+    return _kept(dataset, keep)
 
 
 def _reduction(dataset: Dataset, names: Iterable[str]) -> str:
