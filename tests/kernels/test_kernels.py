@@ -16,7 +16,7 @@ from dl3flow.kernels.convolve import (
 )
 from dl3flow.kernels.integrate import gauss_legendre_bins, power_law_integral
 from dl3flow.kernels.interpolate import hat_matrix
-from dl3flow.kernels.norm import ExpectedBins, MeasuredBins, fit_norm
+from dl3flow.kernels.norm import ExpectedBins, fit_norm
 from dl3flow.kernels.statistics import cash, cash_ts, fit_background_norm
 
 
