@@ -25,13 +25,10 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
-from dl3flow.background import BACKGROUNDS
+from dl3flow.chain import parse_chain, reduce_observation
 from dl3flow.fit.minimise import add_backgrounds, fit
-from dl3flow.geometry.regions import exclusion_mask, parse_regions
 from dl3flow.io.models_yaml import read_models
 from dl3flow.io.yaml import read_yaml
-from dl3flow.reduce import RECIPES, SAFE_MASKS
-from dl3flow.reduce.safe_mask import apply_safe_masks
 from dl3flow.simulate.events import simulate_observation
 from dl3flow.simulate.plan import parse_simulation
 
@@ -47,20 +44,11 @@ def analyse(seed: int, flux: float) -> dict[str, Any]:
     spectrum["amplitude"] = str(flux * u.Quantity(spectrum["amplitude"]))
     simulation = parse_simulation({**described, "seed": seed}, "demo")
     reduction = analysis["reductions"]["cube"]
-    recipe, options = RECIPES.bind(reduction["recipe"], "recipe")
-    whole, _ = recipe.companions["geometry"](**options)
-    masks = [SAFE_MASKS.bind(mask, "safe_mask") for mask in reduction["safe_mask"]]
-    entry = dict(reduction["background"])
-    regions = parse_regions(entry.pop("exclusion"), "exclusion")
-    background, background_options = BACKGROUNDS.bind(entry, "background")
-    datasets = []
-    for run in described["observations"]:
-        observation = simulate_observation(simulation, run["obs_id"])
-        dataset = apply_safe_masks(
-            observation, recipe(observation, f"cube-{run['obs_id']}", **options), masks
-        )
-        usable = exclusion_mask(dataset.geom, regions, whole)
-        datasets.append(background(observation, dataset, usable, None, **background_options))
+    chain = parse_chain(reduction, "")
+    datasets = [
+        reduce_observation(simulate_observation(simulation, run["obs_id"]), f"cube-{run['obs_id']}", chain)
+        for run in described["observations"]
+    ]
     models = read_models(ROOT / analysis["models"])
     amplitude = models.parameters()["crab.amplitude"]
     models = models.with_parameters({"crab.amplitude": replace(amplitude, value=flux * amplitude.value)})
