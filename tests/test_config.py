@@ -9,6 +9,7 @@ import yaml
 
 from dl3flow.config import Plan, load_config
 from dl3flow.errors import InputError
+from dl3flow.plan import Job
 
 ANALYSIS = """\
 observations:
@@ -167,12 +168,32 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
         ("reductoins", {}, ["unknown key 'reductoins'", "did you mean 'reductions'?", "estimators"]),
         ("inputs", {"x": {"reader": "ogip"}}, ["inputs.x: the key 'path' is missing"]),
         ("inputs", {"x": {"reader": "ogi", "path": "a"}}, ["inputs.x.reader: 'ogi'", "did you mean 'ogip'?"]),
-        ("inputs", {"x": {"reader": "ogip", "path": "nowhere"}}, ["inputs.x.path: there is no file 'nowhere'"]),
+        (
+            "inputs",
+            {"x": {"reader": "ogip", "path": "nowhere"}},
+            ["inputs.x.path: there is no file 'nowhere'"],
+        ),
         ("inputs", {"x": {"reader": "ogip", "path": "."}}, ["inputs.x.path: ", "holds no file pha*.fits"]),
-        ("inputs", {"cube": {"reader": "ogip", "path": "."}}, ["`reductions` has a product of that name too"]),
-        ("observations/runs/events", {"phas": 1}, ["runs.events: unknown option 'phas'", "did you mean 'phase'?"]),
-        ("fits/joint/region", {"cub": "icrs;circle(1,2,3)"}, ["joint.region: unknown dataset of this fit 'cub'"]),
-        ("fits/joint/region", {"cube": "icrs;circle(1)"}, ["joint.region.cube: cannot read the DS9 region text"]),
+        (
+            "inputs",
+            {"cube": {"reader": "ogip", "path": "."}},
+            ["`reductions` has a product of that name too"],
+        ),
+        (
+            "observations/runs/events",
+            {"phas": 1},
+            ["runs.events: unknown option 'phas'", "did you mean 'phase'?"],
+        ),
+        (
+            "fits/joint/region",
+            {"cub": "icrs;circle(1,2,3)"},
+            ["joint.region: unknown dataset of this fit 'cub'"],
+        ),
+        (
+            "fits/joint/region",
+            {"cube": "icrs;circle(1)"},
+            ["joint.region.cube: cannot read the DS9 region text"],
+        ),
         ("reductions/cube/ogip", True, ["cube.ogip: OGIP files hold spectra with measured off counts"]),
         ("reductions", ..., ["the key 'reductions' is missing"]),
         ("reductions", {}, ["reductions: the section is empty"]),
@@ -458,3 +479,57 @@ def test_region_files_travel_as_text_and_masks_as_files(folder: Path) -> None:
     mask = load(changed("reductions/cube/background/exclusion", "mask.fits")).analyses["a"].reductions["cube"]
     assert mask.mask_file == ("mask.fits",)
     assert "mask" not in json.loads(mask.jobs[1001].options)["background"]
+
+
+def test_an_analysis_of_data_reduced_elsewhere_needs_no_pointing(folder: Path) -> None:
+    (folder / "reduced.fits").write_text("")
+    plan = load(
+        {
+            "inputs": {"other": {"reader": "dataset", "path": "reduced.fits"}},
+            "models": "models.yaml",
+            "fits": {"joint": {"datasets": ["other"], "mode": "joint"}},
+        }
+    )
+    assert plan.analyses["a"].fits["joint"].external == ("reduced.fits",)
+
+
+FURTHER = {
+    "observations": {"runs": {"data": "sim"}, "off": {"data": "sim"}},
+    "reductions": {
+        "cube": {
+            **yaml.safe_load(ANALYSIS)["reductions"]["cube"],
+            "background": {
+                "name": "acceptance",
+                "runs": {"observations": "off"},
+                "model": {"energy": {"min": "1 TeV", "max": "10 TeV", "nbin": 4}},
+            },
+        }
+    },
+}
+
+
+def test_background_models_are_built_anew_only_for_what_they_read(folder: Path) -> None:
+    def jobs(change: dict) -> tuple[Job, Job]:
+        analysis = copy.deepcopy(FURTHER)
+        analysis["reductions"]["cube"] |= change
+        reduction = load(analysis).analyses["a"].reductions["cube"]
+        return reduction.further.model, reduction.jobs[1001]
+
+    model, run = jobs({})
+    same, other = jobs({"safe_mask": [{"name": "aeff_max"}]})
+    assert same == model
+    assert other != run
+    background = copy.deepcopy(FURTHER["reductions"]["cube"]["background"])
+    background["model"]["min_counts"] = 7
+    assert jobs({"background": background})[0] != model
+
+
+def test_further_runs_are_used_with_the_same_types_of_events(folder: Path) -> None:
+    analysis = copy.deepcopy(FURTHER)
+    analysis["observations"]["runs"]["events"] = {"event_types": [3, 1]}
+    with pytest.raises(
+        InputError, match=r"runs.observations: the runs of 'off' .* types all, .* \[1, 3\]: give"
+    ):
+        load(analysis)
+    analysis["observations"]["off"]["events"] = {"event_types": [1, 3]}
+    assert load(analysis).analyses["a"].reductions["cube"].further.group == "off"

@@ -256,9 +256,17 @@ class _Reader:
             return None
         name = section.runs["observations"]
         off = find_entry(name, self.groups, "group of observations", f"{where}.observations")
+        types = [sorted(each.events.get("event_types") or []) for each in (group, off)]
+        if types[0] != types[1]:
+            raise InputError(
+                f"{where}.observations: the runs of '{name}' are used with events of the types {types[1] or 'all'}, and those that "
+                f"they serve with {types[0] or 'all'}: give both groups the same `event_types` in `events`"
+            )
         if section.build is not None:
             runs = [off.run(obs_id) for obs_id in off.selected]
-            model = new_job("model_background", {**sections, "off": runs}, *chain.plugins, where=where)
+            # of all energies and places: no bin of the reduction plays a part
+            told = {"background": sections["background"], "off": runs}
+            model = new_job("model_background", told, section.method, where=where)
             return Further(name, off.source, off.selected, {}, model)
         candidates = [off.source.entries[k] for k in off.selected]
         matched = {}
@@ -462,6 +470,8 @@ class _Reader:
         """Raise if a source is further from every pointing than any field of view reaches."""
         reductions = [self.reductions[key][0] for key in datasets]
         entries = [r.source.entries[obs_id] for r in reductions for obs_id in r.jobs]
+        if not entries:
+            return
         ra, dec = np.radians([e.ra for e in entries]), np.radians([e.dec for e in entries])
         places = {} if self.models is None else icrs_positions(self.models)
         for name, at in places.items():

@@ -12,7 +12,8 @@ from dl3flow.data.maps import EdispMap, Map
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds
 from dl3flow.fit.npred import predict_counts, start_vector
-from dl3flow.geometry.region import RegionGeometry
+from dl3flow.fit.reach import constrained
+from dl3flow.geometry.region import UNKNOWN, RegionGeometry
 from dl3flow.kernels.statistics import cash, wstat
 from dl3flow.models.source import Component, Models, Parameter, Source
 from dl3flow.models.spatial import SPATIAL_MODELS
@@ -198,6 +199,19 @@ def test_a_map_and_a_spectrum_share_their_source(
         psf=None,
         edisp=EdispMap(kernel, there(cube.exposure)),
         mask_safe=np.array([True, True, False])[:, None, None],
+    )
+    # nobody knows where this one was taken, so it was taken of the source
+    unknown = RegionGeometry(UNKNOWN)
+    somewhere = replace(spectrum, counts=replace(spectrum.counts, geom=unknown))
+    held = [predict_counts(dataset, point_models())[0] for dataset in (spectrum, somewhere)]
+    assert held[0].sum() > 1
+    assert np.array_equal(*held)
+    other_run = {"meta": {"obs_ids": [9]}}
+    assert constrained([cube, replace(spectrum, **other_run)], point_models())[1] == []
+    (sentence,) = constrained([cube, replace(somewhere, **other_run)], point_models())[1]
+    assert (
+        sentence
+        == "dataset 'spectrum' does not say where on the sky it was taken: it is taken to hold all of s"
     )
     models = add_backgrounds([cube, spectrum], point_models(), ["norm"])
     assert [model.name for model in models.backgrounds] == ["small-bkg"]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
-from dl3flow.geometry.regions import exclusion_mask, parse_regions, region_mask
+from dl3flow.errors import InputError
+from dl3flow.geometry.regions import bounding_box, exclusion_mask, parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
 
 
@@ -20,6 +21,12 @@ def test_a_region_on_the_map_covers_its_area() -> None:
     geom = SkyGeometry.create(SkyCoord(0, 0, unit="deg"), 5 * u.deg, 0.02 * u.deg, "TAN")
     covered = region_mask(geom, parse_regions("icrs;circle(1, 0, 0.5)", "here")).sum() * 0.02**2
     assert covered == pytest.approx(np.pi * 0.5**2, rel=0.01)
+
+
+def test_regions_too_far_apart_for_a_map_are_refused() -> None:
+    regions = parse_regions("icrs;circle(83.63, 22.01, 0.1)\nicrs;circle(263, -22, 0.1)", "here")
+    with pytest.raises(InputError, match="more than 75 deg apart"):
+        bounding_box(regions)
 
 
 def test_an_exclusion_drawn_for_one_field_holds_in_another_too() -> None:

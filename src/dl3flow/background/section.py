@@ -102,7 +102,9 @@ def parse_background(entry: Any, where: str) -> BackgroundSection:
     runs, builder = entry.get("runs"), method.companions.get("build")
     if (runs is not None) != bool(builder or method.companions.get("off")):
         need = (
-            "takes no further runs: leave `runs` out" if runs is not None else "needs further runs: give `runs`"
+            "takes no further runs: leave `runs` out"
+            if runs is not None
+            else "needs further runs: give `runs`"
         )
         raise InputError(f"{where}: the background method '{method.name}' {need} `{{observations: GROUP}}`")
     if runs is not None and (not isinstance(runs, Mapping) or not isinstance(runs.get("observations"), str)):

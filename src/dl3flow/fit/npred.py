@@ -260,7 +260,12 @@ def _build_region_signal(
 
 
 def sees(region: RegionGeometry, position: SkyCoord) -> bool:
-    """True if a point source at ``position`` counts in the region; within 0.1 deg of the point of directional cuts."""
+    """True if a point source at ``position`` counts in the region; within 0.1 deg of the point of directional cuts.
+
+    A spectrum from nobody knows where was taken of what it is fitted with.
+    """
+    if not region.is_known:
+        return True
     if region.is_point:
         return bool(region.center.separation(position) < _NEAR)
     return bool(region.contains(position.reshape((1,)))[0])

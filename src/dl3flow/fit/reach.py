@@ -46,6 +46,13 @@ def constrained(datasets: Sequence[Dataset], models: Models) -> tuple[Models, li
                 "correct its `lon_0` and `lat_0`, or remove it"
             )
     frozen = _without_place(datasets, models, warnings)
+    placed = [source for source in models.sources if source.spatial is not None]
+    for d in datasets:
+        held = [source.name for source in placed if for_dataset(d.name, source.datasets)]
+        if held and isinstance(d.geom, RegionGeometry) and not d.geom.is_known:
+            warnings.append(
+                f"dataset '{d.name}' does not say where on the sky it was taken: it is taken to hold all of {', '.join(held)}"
+            )
     for background in models.backgrounds:
         seen = [d for d in datasets if for_dataset(d.name, background.datasets)]
         usable = sum(np.any(d.mask & (d.mu_bkg > 0), axis=(1, 2)).sum() for d in seen)

@@ -17,6 +17,8 @@ from dl3flow.geometry.sky import SkyGeometry
 
 # pixels on which regions are drawn and integrated
 BINSZ = 0.01 * u.deg
+# stands for the region of a spectrum whose file does not say where on the sky it was taken
+UNKNOWN = "icrs;point(0, 0)"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class RegionGeometry:
     def is_point(self) -> bool:
         """True for a point: the events to take lie within the observation's RAD_MAX of it."""
         return isinstance(self.regions[0], shapes.PointSkyRegion)
+
+    @property
+    def is_known(self) -> bool:
+        """False where a file did not say where on the sky its spectrum was taken."""
+        return self.text != UNKNOWN
 
     @property
     def frame(self) -> str:

@@ -10,17 +10,16 @@ from astropy.wcs import WCS
 
 from dl3flow.errors import InputError
 from dl3flow.geometry import shapes
-from dl3flow.geometry.region import BINSZ, RegionGeometry
+from dl3flow.geometry.region import BINSZ, UNKNOWN, RegionGeometry
 from dl3flow.geometry.regions import bounding_box, parse_regions
 from dl3flow.geometry.sky import SkyGeometry
 
 _DIGITS = 10  # of a degree: above the rounding of a projection, far below any pointing accuracy
-_UNKNOWN = "icrs;point(0, 0)"
 
 
 def unknown_region() -> RegionGeometry:
     """Stand-in for the region of a spectrum whose file does not say where on the sky it was taken."""
-    return RegionGeometry(_UNKNOWN)
+    return RegionGeometry(UNKNOWN)
 
 
 def shape_table(text: str) -> tuple[QTable, SkyGeometry]:

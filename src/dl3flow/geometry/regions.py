@@ -135,11 +135,21 @@ def bounding_box(regions: shapes.Regions) -> tuple[SkyCoord, u.Quantity]:
     ----------
     regions : Regions
         At least one; within a few tens of degrees of one another.
+
+    Raises
+    ------
+    InputError
+        If they lie too far apart.
     """
     first = regions[0]
     at = first.center if hasattr(first, "center") else first.vertices[0]
     # a coarse plane whose pixel coordinates are degrees on the sky
     plane = SkyGeometry.create(at, 10 * u.deg, 0.01 * u.deg, "TAN")
+    for region in regions:
+        if _is_behind(region, plane):
+            raise InputError(
+                "regions: they lie more than 75 deg apart, which no map of them can show: give each its own analysis"
+            )
     boxes = [region.to_pixel(plane.wcs).bounding_box for region in regions]
     low = [min(box.ixmin for box in boxes), min(box.iymin for box in boxes)]
     high = [max(box.ixmax for box in boxes), max(box.iymax for box in boxes)]

@@ -2,14 +2,14 @@
 
 Inputs: off (events); off_responses; mask.
 Outputs: models.
-Options: recipe, safe_mask, background (with the builder's options in ``model``), off (runs).
+Options: background (with the builder's options in ``model``), off (runs).
 """
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dl3flow.chain import parse_chain
+from dl3flow.background.section import parse_background
 from dl3flow.errors import InputError
 from dl3flow.io.background_models import write_background_models
 from dl3flow.io.provenance import Provenance
@@ -21,9 +21,8 @@ def run(
     inputs: dict[str, list[Path]], outputs: dict[str, Path], options: dict[str, Any], provenance: Provenance
 ) -> None:
     """Build the models of all zenith bins."""
-    chain = parse_chain(options, "")
-    section = chain.background
-    if section is None or section.build is None:
+    section = parse_background(options["background"], "background")
+    if section.build is None:
         raise InputError(
             "model_background: the background method builds no model: name one such as `acceptance`"
         )
