@@ -80,6 +80,21 @@ def test_without_a_usable_bin_is_told(demo_run: Observation) -> None:
         FOV(demo_run, empty, inputs(~nowhere), method="scale")
 
 
+def test_counts_at_one_energy_leave_the_tilt_at_zero(demo_run: Observation) -> None:
+    dataset = cube(demo_run)
+    counts = np.zeros_like(dataset.counts.data)
+    counts[1] = dataset.counts.data[1]
+    alone = replace(dataset, counts=dataset.counts.with_data(counts))
+    fitted = FOV(demo_run, alone, inputs(np.ones(dataset.geom.shape, dtype=bool)), method="fit", tilt=True)
+    found = fitted.meta["background"]
+    mask = dataset.mask
+    assert found["norm"] == pytest.approx(
+        counts[mask].sum() / dataset.background.counts.data[mask].sum(), rel=1e-9
+    )
+    assert (found["tilt"], found["tilt_err"]) == (0, 0)
+    assert fitted.meta["warnings"][-1].endswith("its tilt was kept at 0")
+
+
 def test_a_ratio_has_no_tilt(demo_run: Observation) -> None:
     dataset = cube(demo_run)
     usable = np.ones(dataset.geom.shape, dtype=bool)

@@ -233,11 +233,20 @@ def test_off_counts_by_hand() -> None:
     assert total.background.acceptance_off.data[:, 0, 0] == pytest.approx(expected)
 
 
-def test_no_off_counts_at_all_leave_alpha_unknown() -> None:
+def test_no_off_counts_at_all_leave_the_alpha_of_the_acceptances() -> None:
+    """They were looked for: without an alpha the statistic would leave the counts out."""
     runs = [_spectrum(k, empty_off=True) for k in range(2)]
     total = stack(runs, "s", runs[0].geom, runs[0].geom)
     assert isinstance(total.background, OffCounts)
-    assert not total.background.alpha.any()
+    on, off = (
+        sum(np.where(run.mask_safe, getattr(run.background, name).data, 0) for run in runs)
+        for name in ("acceptance", "acceptance_off")
+    )
+    assert total.mask_safe.any()
+    assert np.array_equal(
+        total.background.alpha[total.mask_safe], (on / np.where(off > 0, off, 1))[total.mask_safe]
+    )
+    assert total.background.alpha[total.mask_safe].all()
 
 
 def test_order_of_a_list_changes_no_bit(

@@ -98,8 +98,12 @@ def fov(
                     "norm_err": float(one["norm_err"]),
                 }
             )
+    warnings = list(dataset.meta.get("warnings", []))
+    if tilt and not found["tilt_err"] > 0:
+        warnings.append("the background `fov` has counts at one energy alone: its tilt was kept at 0")
+    meta = {"background": meta, **({"warnings": warnings} if warnings else {})}
     scaled = dataset.background.counts.with_data(dataset.background.counts.data * shape[:, None, None])
-    return replace(dataset, background=ExpectedCounts(scaled), meta={**dataset.meta, "background": meta})
+    return replace(dataset, background=ExpectedCounts(scaled), meta={**dataset.meta, **meta})
 
 
 def energy_groups(

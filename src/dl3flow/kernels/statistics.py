@@ -124,6 +124,7 @@ def fit_background_norm(
     energy : array, shape (n_energy,), TeV
         Bin centres; the tilt's reference is 1 TeV.
     use_tilt : bool
+        Counts at one energy alone say nothing of it: it stays 0 then, with an error of 0.
 
     Returns
     -------
@@ -136,7 +137,8 @@ def fit_background_norm(
     log_energy = np.log(energy)
     x = np.zeros(2)
     x[0] = np.log(max(n.sum() - known[mask].sum(), 1e-3 * n.sum()) / total.sum())
-    free = slice(0, 2) if use_tilt and np.count_nonzero(total > 0) > 1 else slice(0, 1)
+    has_tilt = use_tilt and np.count_nonzero(total > 0) > 1 and len(np.unique(row[b > 0])) > 1
+    free = slice(0, 2) if has_tilt else slice(0, 1)
     hessian = np.eye(2)
 
     def value(y: np.ndarray) -> float:

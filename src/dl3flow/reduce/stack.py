@@ -20,7 +20,8 @@ def stack(datasets: Iterable[Dataset], name: str, geom: Geometry, geom_irf: Geom
     are averaged with the exposure, the dispersion only into safe energy bins; safe masks are joined. Fit masks are
     dropped: they belong to the fit of one dataset. (The rules of the peer's documentation, "Stacking Multiple
     Datasets".) Off counts are summed too; the acceptance is, and the stacked acceptance_off is chosen so that
-    alpha n_off is the sum of theirs; where no off count was seen, alpha is the mean one, weighted with off counts.
+    alpha n_off is the sum of theirs; where no off count was seen, alpha is the mean one, weighted with off counts, and if there is none
+    at all, that of the summed acceptances.
 
     One dataset is held at a time beside the sums, so memory does not grow with their number. Datasets given as a list
     are summed in the order of their observations, so that the list's order changes no bit; a stream is summed as it
@@ -70,6 +71,7 @@ class _Sums:
         self.background = np.zeros_like(self.counts)
         self.off = np.zeros_like(self.counts)
         self.acceptance = np.zeros_like(self.counts)
+        self.acceptance_off = np.zeros_like(self.counts)
         self.mask = np.zeros(self.counts.shape, dtype=bool)
         self.exposure = np.zeros((n_true, *geom.shape))
         if first.psf is not None:
@@ -119,8 +121,13 @@ class _Sums:
         self.counts[:, *here] += np.where(mask, dataset.counts.data[:, *there], 0.0)
         self.background[:, *here] += np.where(mask, dataset.mu_bkg[:, *there], 0.0)
         if isinstance(dataset.background, OffCounts):
-            self.off[:, *here] += np.where(mask, dataset.background.counts.data[:, *there], 0.0)
-            self.acceptance[:, *here] += np.where(mask, dataset.background.acceptance.data[:, *there], 0.0)
+            off = dataset.background
+            for total, part in (
+                (self.off, off.counts),
+                (self.acceptance, off.acceptance),
+                (self.acceptance_off, off.acceptance_off),
+            ):
+                total[:, *here] += np.where(mask, part.data[:, *there], 0.0)
         if dataset.reasons is not None:
             self._add_reasons(dataset.reasons)
         self.mask[:, *here] |= mask
@@ -199,10 +206,12 @@ class _Sums:
         axes = (self.first.energy,)
         if not isinstance(self.first.background, OffCounts):
             return ExpectedCounts(Map(self.geom, axes, self.background))
-        # alpha_mean of all off counts stands in where there are none
-        mean = self.background.sum() / self.off.sum() if self.off.sum() > 0 else 0.0
-        alpha = np.where(self.off > 0, _ratio(self.background, self.off), mean)
-        acceptance_off = _ratio(self.acceptance, alpha)
+        acceptance_off = self.acceptance_off
+        if self.off.any():
+            # alpha_mean of all off counts stands in where there are none
+            mean = self.background.sum() / self.off.sum()
+            alpha = np.where(self.off > 0, _ratio(self.background, self.off), mean)
+            acceptance_off = _ratio(self.acceptance, alpha)
         return OffCounts(
             *(Map(self.geom, axes, data) for data in (self.off, self.acceptance, acceptance_off))
         )
