@@ -418,3 +418,17 @@ def test_bins_without_a_response_of_their_own_are_judged_by_the_model() -> None:
 def test_wrong_input_is_a_sentence(models, run, message: str) -> None:
     with pytest.raises(InputError, match=message):
         acceptance(run, make_dataset(run, GEOM), given(*models))
+
+
+@pytest.mark.parametrize(
+    ("geom", "normalise", "message"),
+    [
+        (GEOM, False, "set `normalise: true`, or leave `subtract` out"),
+        (RegionGeometry("icrs;circle(83.63, 22.51, 0.3)"), True, "where `subtract` predicts nothing"),
+    ],
+)
+def test_sources_that_nothing_would_be_taken_off_are_refused(geom, normalise: bool, message: str) -> None:
+    on = make_run(1, *ON, [0.0], [0.0], [2.0])
+    known = BackgroundInputs(everywhere, np.zeros((4, 1, 1)), models=(constant(5.0, 30),))
+    with pytest.raises(InputError, match=message):
+        acceptance(on, make_dataset(on, geom), known, normalise=normalise)

@@ -244,6 +244,28 @@ def test_the_norm_of_a_spectrum_is_that_of_its_field_without_target() -> None:
     assert result.mu_bkg.sum() == pytest.approx(2.0)
 
 
+def test_the_target_of_a_directional_cut_is_no_field() -> None:
+    field = np.linspace(-1.2, 1.2, 6)
+    cut = Axis("energy", u.Quantity([1, 10], u.TeV), "log"), Axis("offset", u.Quantity([0, 3], u.deg), "lin")
+    rad_max = IrfTable("rad_max_2d", cut, {"RAD_MAX": np.full((1, 1), 0.2)}, {"RAD_MAX": u.deg}, {})
+    source = [*[0.0] * 10, *field], [*[0.5] * 10, *[-0.8] * 6], [2.0] * 16
+    on = make_run(1, *ON, *source, rad_max=rad_max)
+    off = make_run(2, 10, 0, [*field[:3], 0.0], [-0.8] * 3 + [0.5], [2.0] * 4)
+    dataset = make_dataset(on, REGION)
+    point = RegionGeometry("icrs;point(83.63, 22.51)")
+    there = {name: replace(getattr(dataset, name), geom=point) for name in ("counts", "exposure")}
+    result = off_runs(on, replace(dataset, **there), given(off), norm="counts")
+    assert result.meta["background"]["norm"] == pytest.approx(2.0)
+
+
+def test_sources_of_the_field_of_a_spectrum_are_not_subtracted() -> None:
+    on, off = make_run(1, *ON, [1.0], [0.5], [2.0]), make_run(2, 5, 5, [1.0], [0.5], [2.0])
+    with pytest.raises(
+        InputError, match="normalised in the field around it, where `subtract` predicts nothing"
+    ):
+        off_runs(on, make_dataset(on, REGION), given(off, signal=np.zeros((4, 1, 1))), norm="counts")
+
+
 def test_the_reason_of_lost_bins_is_kept() -> None:
     on, off = make_run(1, *ON), make_run(2, 10, 0, lo_thres=2.0)
     dataset = make_dataset(on, GEOM)

@@ -60,6 +60,10 @@ def acceptance(
         raise InputError(
             f"{where} takes models aligned with the sky (FOVALIGN = RADEC), and is given one of the horizon"
         )
+    if inputs.signal is not None and not normalise:
+        raise InputError(
+            f"{where} takes known sources off the counts that its norm is made from: set `normalise: true`, or leave `subtract` out"
+        )
     chosen, warnings = _choose(observation, inputs.models, where, interpolate=interpolate)
     expected = _expected(observation, dataset, chosen)
     measured = np.ones(dataset.energy.n_bins, dtype=bool)
@@ -183,7 +187,7 @@ def _norm(
     """Counts, less those of known sources, over expectation outside the exclusion, and its error."""
     known = 0.0
     if isinstance(dataset.geom, RegionGeometry):
-        geom, usable = control_field(observation, dataset, inputs.usable, radius)
+        geom, usable = control_field(observation, dataset, inputs, radius)
         expected = _on_pixels(observation, geom, dataset.energy, chosen)
         mask = dataset.mask & usable & (expected > 0)
         found = bin_events(observation.events, selected_events(observation, geom), geom, dataset.energy)

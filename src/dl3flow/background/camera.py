@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
+from dl3flow.background.registry import BackgroundInputs
 from dl3flow.data.binning import uncut_places
 from dl3flow.data.dataset import Dataset, ExpectedCounts, MaskReasons
 from dl3flow.data.observation import Observation
@@ -18,6 +19,7 @@ from dl3flow.geometry import fov, shapes
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.regions import parse_regions, region_mask
 from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.irf.rad_max import largest_radius
 
 Usable = Callable[[SkyGeometry], np.ndarray]
 
@@ -188,7 +190,7 @@ def restrict(dataset: Dataset, keep: np.ndarray, reason: str, *, is_replaced: bo
 
 
 def control_field(
-    observation: Observation, dataset: Dataset, usable: Usable, radius: u.Quantity
+    observation: Observation, dataset: Dataset, inputs: BackgroundInputs, radius: u.Quantity
 ) -> tuple[SkyGeometry, np.ndarray]:
     """Sky on which a spectrum's background is normalised: the field around the pointing without target and exclusion.
 
@@ -196,10 +198,25 @@ def control_field(
     -------
     geom : SkyGeometry
     mask : bool array, shape (n_lat, n_lon)
+
+    Raises
+    ------
+    InputError
+        If known sources are to be subtracted: they are predicted in the spectrum alone.
     """
+    if inputs.signal is not None:
+        raise InputError(
+            f"observation {observation.obs_id}: the background of a spectrum is normalised in the field around it, where `subtract` "
+            "predicts nothing: leave it out and give the sources' regions as `exclusion`"
+        )
     geom = camera_geometry(observation, radius, 0.05 * u.deg)
-    mask = usable(geom) & (geom.separation(observation.pointing) <= radius.to_value(u.rad))
+    mask = inputs.usable(geom) & (geom.separation(observation.pointing) <= radius.to_value(u.rad))
     mask &= uncut_places(observation, geom)
-    if isinstance(dataset.geom, RegionGeometry) and not dataset.geom.is_point:
-        mask &= ~region_mask(geom, dataset.geom.regions)
+    target = dataset.geom
+    if isinstance(target, RegionGeometry) and not target.is_point:
+        mask &= ~region_mask(geom, target.regions)
+    elif isinstance(target, RegionGeometry) and observation.rad_max is not None:
+        offset = target.separation(observation.pointing)[0, 0] * u.rad
+        cut = largest_radius(observation.rad_max, dataset.energy, offset)
+        mask &= geom.separation(target.center) > cut.to_value(u.rad)
     return geom, mask

@@ -258,7 +258,7 @@ def _control(
     """On counts, off counts and their sum times alpha in the control field; shape (n_energy,) each."""
     on, (off, exposure) = dataset.counts.data, measured
     if isinstance(dataset.geom, RegionGeometry):
-        geom, usable = control_field(observation, dataset, inputs.usable, radius)
+        geom, usable = control_field(observation, dataset, inputs, radius)
         mask = np.asarray(dataset.mask.any(axis=(1, 2)))[:, None, None] & usable
         whole = np.ones(dataset.energy.n_bins, dtype=bool)
         on, _ = _measure(observation, observation, geom, dataset.energy, whole, _How())
