@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dl3flow.checks import as_mapping
 from dl3flow.config import load_config
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import FitData
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.io.datasets import READERS
@@ -43,7 +43,7 @@ def check_analysis(path: Path, config_path: Path) -> list[str]:
     return list(dict.fromkeys(findings))
 
 
-def _findings(read: Callable[[], Observation | Dataset]) -> list[str]:
+def _findings(read: Callable[[], Observation | FitData]) -> list[str]:
     """What reading a file has to say: the sentence of its error, or its warnings."""
     try:
         return [str(warning) for warning in read().meta.get("warnings", [])]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 
 from dl3flow.data.events import Gti
@@ -141,3 +142,31 @@ class Dataset:
                 return np.asarray(off.alpha * off.counts.data)
             case None:
                 return np.zeros(self.counts.data.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class FluxPointsData:
+    """Measured fluxes as data of a fit, where no response is needed any more: the field's FluxPointsDataset.
+
+    Attributes
+    ----------
+    name : str
+    energy_ref : Quantity, shape (n,)
+    dnde, errn, errp : Quantity, shape (n,)
+        Differential flux, and its errors downwards and upwards (both positive).
+    mask : bool array, shape (n,)
+        True for the points that enter a likelihood: measured, not limits.
+    meta : mapping of JSON values
+        ``warnings`` and, where known, ``telescope``.
+    """
+
+    name: str
+    energy_ref: u.Quantity
+    dnde: u.Quantity
+    errn: u.Quantity
+    errp: u.Quantity
+    mask: np.ndarray
+    meta: Mapping[str, Any]
+
+
+FitData = Dataset | FluxPointsData

@@ -6,8 +6,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, FitData
 from dl3flow.data.products import FitResult, FluxPoints
+from dl3flow.errors import InputError
 from dl3flow.estimators.norms import (
     Sigmas,
     find_source,
@@ -16,6 +17,7 @@ from dl3flow.estimators.norms import (
     reference_columns,
     selected_bins,
     snapped_edges,
+    with_counts,
 )
 from dl3flow.estimators.registry import TABLES
 from dl3flow.geometry.axis import EnergyAxis
@@ -23,7 +25,7 @@ from dl3flow.geometry.axis import EnergyAxis
 
 @TABLES.register()
 def flux_points(
-    datasets: Sequence[Dataset],
+    datasets: Sequence[FitData],
     result: FitResult,
     *,
     source: str,
@@ -55,6 +57,11 @@ def flux_points(
         If the fit has no such source, or the bins do not overlap the data.
     """
     found = find_source(result, source, "estimator flux_points")
+    datasets, told = with_counts(datasets)
+    if not datasets:
+        raise InputError(
+            "estimator flux_points: the fit has flux points only, and no counts to make others of"
+        )
     edges = snapped_edges(datasets[0].energy, energy.edges)
     bins = [(d, selected_bins(d, result.models, found)) for d in datasets]
     rows, used = [], [np.zeros(d.counts.data.shape, dtype=bool) for d in datasets]
@@ -67,7 +74,7 @@ def flux_points(
         {**reference_columns(found, edges[:-1], edges[1:]), **{k: [r[k] for r in rows] for k in rows[0]}}
     )
     meta = point_meta(source, n_sigma, n_sigma_ul, edges, energy.edges)
-    meta["warnings"] = [*meta["warnings"], *_straddling(datasets, used, edges)]
+    meta["warnings"] = [*meta["warnings"], *told, *_straddling(datasets, used, edges)]
     return FluxPoints(table, meta)
 
 

@@ -6,8 +6,9 @@ from typing import Literal
 import astropy.units as u
 from astropy.table import QTable
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, FitData
 from dl3flow.data.products import FitResult, LightCurve
+from dl3flow.errors import InputError
 from dl3flow.estimators.norms import (
     Sigmas,
     find_source,
@@ -16,6 +17,7 @@ from dl3flow.estimators.norms import (
     reference_columns,
     selected_bins,
     snapped_edges,
+    with_counts,
 )
 from dl3flow.estimators.registry import TABLES
 from dl3flow.geometry.axis import EnergyRange
@@ -23,7 +25,7 @@ from dl3flow.geometry.axis import EnergyRange
 
 @TABLES.register()
 def light_curve(
-    datasets: Sequence[Dataset],
+    datasets: Sequence[FitData],
     result: FitResult,
     *,
     source: str,
@@ -57,6 +59,11 @@ def light_curve(
         If the fit has no such source, or an observation no energy bin in the range.
     """
     found = find_source(result, source, "estimator light_curve")
+    datasets, told = with_counts(datasets)
+    if not datasets:
+        raise InputError(
+            "estimator light_curve: the fit has flux points only, and no counts to make a light curve of"
+        )
     rows = []
     for dataset in datasets:
         edges = dataset.energy.edges if energy is None else snapped_edges(dataset.energy, energy.edges)
@@ -68,7 +75,7 @@ def light_curve(
     table = QTable({name: _column([row[name] for row in rows]) for name in rows[0]})
     ends = u.Quantity([table["e_min"][0], table["e_max"][0]])
     meta = point_meta(source, n_sigma, n_sigma_ul, ends, None if energy is None else energy.edges)
-    return LightCurve(table, {**meta, "time": time})
+    return LightCurve(table, {**meta, "warnings": [*meta["warnings"], *told], "time": time})
 
 
 def _interval(dataset: Dataset) -> dict[str, u.Quantity]:

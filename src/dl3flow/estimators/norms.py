@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 from scipy.special import chdtr
 
-from dl3flow.data.dataset import Dataset, OffCounts
+from dl3flow.data.dataset import Dataset, FitData, FluxPointsData, OffCounts
 from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError, choices
 from dl3flow.fit.binding import bind
@@ -49,6 +49,13 @@ def find_source(result: FitResult, name: str, where: str) -> Source:
     raise InputError(
         f"{where}: no source '{name}' in the fit {choices(name, [s.name for s in result.models.sources])}"
     )
+
+
+def with_counts(datasets: Sequence[FitData]) -> tuple[list[Dataset], list[str]]:
+    """Those of a fit's data that are counts, and a sentence that names the flux points beside them."""
+    others = [d.name for d in datasets if isinstance(d, FluxPointsData)]
+    told = f"only counts make new points: {', '.join(others)} of the fit, flux points themselves, are not in them"
+    return [d for d in datasets if isinstance(d, Dataset)], [told] * bool(others)
 
 
 def split_prediction(dataset: Dataset, models: Models, source: Source) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """The statistic of datasets under models: a pure function of the free vector, with its gradient.
 
 Cash (1979) in gammapy's convention, 2 sum(mu - n ln mu) with mu cut at 1e-25, and wstat with its saturated terms, so that
-totals compare. An expected background enters through sums per energy bin; only the window that a source reaches is
+totals compare; chi2 for flux points. An expected background enters through sums per energy bin; only the window that a source reaches is
 evaluated bin by bin.
 """
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, FitData, FluxPointsData, OffCounts
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import free_parameters
-from dl3flow.fit.npred import Signal, build_signals, build_weight, start_vector
+from dl3flow.fit.npred import Signal, build_fluxes, build_signals, build_weight, start_vector
 from dl3flow.kernels.statistics import TRUNCATION, wstat, wstat_slope, wstat_ts
 from dl3flow.models.source import Models
+from dl3flow.units import DNDE
 
 # a background's norm below this is taken as this: its logarithm is needed
 _SMALLEST_WEIGHT = 1e-10
@@ -52,16 +53,16 @@ class Likelihood:
         return gradient
 
 
-def build_likelihood(datasets: Sequence[Dataset], models: Models) -> Likelihood:
+def build_likelihood(datasets: Sequence[FitData], models: Models) -> Likelihood:
     """Joint likelihood of ``datasets``: the sum of theirs, with parameters shared by name."""
     names, _ = free_parameters(models)
     return Likelihood(names, start_vector(models), tuple(build_stat(dataset, models) for dataset in datasets))
 
 
-def build_stat(dataset: Dataset, models: Models) -> StatFunction:
+def build_stat(dataset: FitData, models: Models) -> StatFunction:
     """Statistic of one dataset over its fit bins, as a function of the free vector.
 
-    Cash where the background is expected, wstat where it is measured.
+    Cash where the background is expected, wstat where it is measured, chi2 for flux points.
 
     Returns
     -------
@@ -73,6 +74,8 @@ def build_stat(dataset: Dataset, models: Models) -> StatFunction:
     InputError
         If the dataset has no background.
     """
+    if isinstance(dataset, FluxPointsData):
+        return _build_chi2(dataset, models)
     match dataset.background:
         case ExpectedCounts(counts):
             return _build_cash(dataset, counts.data, models)
@@ -143,6 +146,22 @@ def _build_wstat(dataset: Dataset, off: OffCounts, models: Models) -> StatFuncti
         if gradient is not None:
             reached.pull(wstat_slope(n, m, a, reached.counts), gradient)
         return constant + float((wstat(n, m, a, reached.counts) - without[reached.window]).sum())
+
+    return stat
+
+
+def _build_chi2(points: FluxPointsData, models: Models) -> StatFunction:
+    """Sum of ((dnde - model) / error)^2, with the error on the model's side of each point."""
+    used = points.mask
+    measured, below, above = (q.to_value(DNDE)[used] for q in (points.dnde, points.errn, points.errp))
+    build = build_fluxes(points.energy_ref[used], points.name, models)
+
+    def stat(x: np.ndarray, gradient: np.ndarray | None) -> float:
+        expected, pull = build(x)
+        pulls = (measured - expected) / np.where(expected > measured, above, below)
+        if gradient is not None:
+            pull(-2 * pulls / np.where(expected > measured, above, below), gradient)
+        return float((pulls**2).sum())
 
     return stat
 

@@ -8,7 +8,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from iminuit import Minuit
 
-from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, FitData, FluxPointsData, OffCounts
 from dl3flow.data.products import DatasetStat, FitResult
 from dl3flow.fit.binding import bind, free_parameters
 from dl3flow.fit.likelihood import Likelihood, build_likelihood, build_stat
@@ -38,14 +38,18 @@ _POSITION_STEP = 0.02 * u.deg
 _FAR = 0.1 * u.deg
 
 
-def add_backgrounds(datasets: Sequence[Dataset], models: Models, free: Sequence[str]) -> Models:
+def add_backgrounds(datasets: Sequence[FitData], models: Models, free: Sequence[str]) -> Models:
     """Models with a FoV background ``<dataset>-bkg`` for every dataset that has none; ``free`` names what varies.
 
     A dataset with measured off counts needs none.
     """
     added = []
     for dataset in datasets:
-        if isinstance(dataset.background, ExpectedCounts) and background_of(dataset, models) is None:
+        if (
+            isinstance(dataset, Dataset)
+            and isinstance(dataset.background, ExpectedCounts)
+            and background_of(dataset, models) is None
+        ):
             parameters = (
                 Parameter("norm", 1.0, frozen="norm" not in free, min=0.0),
                 Parameter("tilt", 0.0, frozen="tilt" not in free),
@@ -59,7 +63,7 @@ def add_backgrounds(datasets: Sequence[Dataset], models: Models, free: Sequence[
     return replace(models, backgrounds=(*models.backgrounds, *added))
 
 
-def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
+def fit(datasets: Sequence[FitData], models: Models) -> FitResult:
     """Maximum-likelihood fit of ``models`` to all ``datasets`` jointly.
 
     MIGRAD and HESSE (James and Roos 1975, through iminuit) on the analytic gradient. The responses of a source are those
@@ -102,7 +106,7 @@ def fit(datasets: Sequence[Dataset], models: Models) -> FitResult:
     return replace(result, minimiser={**result.minimiser, "ts": ts})
 
 
-def _mirrored(datasets: Sequence[Dataset], models: Models) -> Models:
+def _mirrored(datasets: Sequence[FitData], models: Models) -> Models:
     """Models with a position mirrored at its pixel's centre where that is better; the same object if none is.
 
     A point is shared bilinearly among pixels, so the likelihood has a kink at every pixel centre, with a minimum on
@@ -129,7 +133,7 @@ def _mirrored(datasets: Sequence[Dataset], models: Models) -> Models:
     return models
 
 
-def _too_small(datasets: Sequence[Dataset], models: Models) -> dict[str, Parameter]:
+def _too_small(datasets: Sequence[FitData], models: Models) -> dict[str, Parameter]:
     """Free extensions below a third of a pixel, by full name: below it the likelihood hardly depends on them."""
     if not maps_of(datasets):
         return {}
@@ -144,7 +148,7 @@ def _too_small(datasets: Sequence[Dataset], models: Models) -> dict[str, Paramet
     return small
 
 
-def _unresolved(datasets: Sequence[Dataset], models: Models) -> list[str]:
+def _unresolved(datasets: Sequence[FitData], models: Models) -> list[str]:
     return [
         f"{name} = {p.value:.2g} {p.unit} is below a third of a pixel, where the data hardly tell it from a point: "
         "its error is not meaningful"
@@ -152,7 +156,7 @@ def _unresolved(datasets: Sequence[Dataset], models: Models) -> list[str]:
     ]
 
 
-def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
+def _grown(datasets: Sequence[FitData], models: Models) -> Models:
     """Models with each free extension below a third of a pixel set to half a pixel; the same object if there is none.
 
     A fit that wandered there may have passed a minimum.
@@ -165,7 +169,7 @@ def _grown(datasets: Sequence[Dataset], models: Models) -> Models:
     return models.with_parameters(changed) if changed else models
 
 
-def _pixel(datasets: Sequence[Dataset]) -> u.Quantity:
+def _pixel(datasets: Sequence[FitData]) -> u.Quantity:
     return min((d.counts.sky.binsz for d in maps_of(datasets)), default=np.inf) * u.deg
 
 
@@ -192,7 +196,7 @@ def _is_placed(source: Source) -> bool:
     )
 
 
-def _started(datasets: Sequence[Dataset], models: Models) -> Models:
+def _started(datasets: Sequence[FitData], models: Models) -> Models:
     """Models with each free position where the data prefer it, all else as declared.
 
     Where a source is, is judged next to the others at fitted strengths: the first fit keeps every shape and position.
@@ -217,7 +221,7 @@ def _with_frozen_shapes(models: Models) -> Models:
     return models.with_parameters(frozen)
 
 
-def _searched(datasets: Sequence[Dataset], models: Models) -> Models:
+def _searched(datasets: Sequence[FitData], models: Models) -> Models:
     """Models with each free position moved to the place that the data prefer; the same object if none is."""
     for source in models.sources:
         if not _is_placed(source) and (moved := _preferred(datasets, models, source)):
@@ -225,7 +229,7 @@ def _searched(datasets: Sequence[Dataset], models: Models) -> Models:
     return models
 
 
-def _preferred(datasets: Sequence[Dataset], models: Models, source: Source) -> dict[str, Parameter]:
+def _preferred(datasets: Sequence[FitData], models: Models, source: Source) -> dict[str, Parameter]:
     """Position parameters at a place that the data prefer to the source's by far; empty if there is none."""
     maps = maps_of(datasets)
     position, score, present = best_position(maps, models, source)
@@ -260,7 +264,7 @@ def _moved(source: Source, position: SkyCoord) -> dict[str, Parameter]:
     return moved
 
 
-def _converged(datasets: Sequence[Dataset], models: Models) -> _Minimum:
+def _converged(datasets: Sequence[FitData], models: Models) -> _Minimum:
     """Minimum whose sources lie on the response pixels, and are as fine, as the likelihood was built for."""
     found = _minimise(datasets, models)
     for _ in range(_MAX_ROUNDS):
@@ -273,7 +277,7 @@ def _converged(datasets: Sequence[Dataset], models: Models) -> _Minimum:
     return found
 
 
-def _is_coarse(datasets: Sequence[Dataset], built: Models, found: Models) -> bool:
+def _is_coarse(datasets: Sequence[FitData], built: Models, found: Models) -> bool:
     """True if a source at its best fit is too small for the pixel division that its start values asked for."""
     for before, after in zip(built.sources, found.sources, strict=True):
         if before.spatial is None or after.spatial is None:
@@ -289,7 +293,7 @@ def _is_coarse(datasets: Sequence[Dataset], built: Models, found: Models) -> boo
     return False
 
 
-def _responses(datasets: Sequence[Dataset], models: Models) -> list[tuple[tuple[int, int], ...]]:
+def _responses(datasets: Sequence[FitData], models: Models) -> list[tuple[tuple[int, int], ...]]:
     return [
         tuple(
             response_pixel(m.exposure.geom, m.exposure.data, source_position(s))
@@ -302,7 +306,7 @@ def _responses(datasets: Sequence[Dataset], models: Models) -> list[tuple[tuple[
     ]
 
 
-def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
+def _minimise(datasets: Sequence[FitData], models: Models) -> _Minimum:
     likelihood = build_likelihood(datasets, models)
     parameters = models.parameters()
     free = [parameters[name] for name in likelihood.names]
@@ -330,7 +334,7 @@ def _minimise(datasets: Sequence[Dataset], models: Models) -> _Minimum:
     return _updated(_Minimum(minuit, likelihood, models, offset, scale), minuit)
 
 
-def _with_errors(datasets: Sequence[Dataset], found: _Minimum) -> _Minimum:
+def _with_errors(datasets: Sequence[FitData], found: _Minimum) -> _Minimum:
     """The same minimum with HESSE errors; the search goes on where they show that it had not arrived."""
     minuit = found.minuit
     if minuit is None:
@@ -352,7 +356,7 @@ def _with_errors(datasets: Sequence[Dataset], found: _Minimum) -> _Minimum:
     return replace(found, models=_with_links(found.models, changed), covariance=covariance)
 
 
-def _smooth_covariance(datasets: Sequence[Dataset], found: _Minimum) -> np.ndarray | None:
+def _smooth_covariance(datasets: Sequence[FitData], found: _Minimum) -> np.ndarray | None:
     """Covariance from differences of the gradient over steps that see past the kinks of the likelihood.
 
     A point is shared bilinearly among pixels: its likelihood has a kink at every pixel centre, and second derivatives
@@ -449,7 +453,7 @@ def _limits(name: str, p: Parameter, parameters: Mapping[str, Parameter]) -> tup
     return low, high
 
 
-def _result(datasets: Sequence[Dataset], found: _Minimum, warnings: list[str]) -> FitResult:
+def _result(datasets: Sequence[FitData], found: _Minimum, warnings: list[str]) -> FitResult:
     minuit, names = found.minuit, found.likelihood.names
     parameters = found.models.parameters()
     at_limit = [n for n in names if _is_at_limit(n, parameters[n], found)]
@@ -506,7 +510,14 @@ def _is_at_limit(name: str, p: Parameter, found: _Minimum) -> bool:
     return bool(p.value - low < near or high - p.value < near)
 
 
-def _dataset_stat(dataset: Dataset, models: Models) -> DatasetStat:
+def _dataset_stat(dataset: FitData, models: Models) -> DatasetStat:
+    stat = build_stat(dataset, models)(start_vector(models), None)
+    if isinstance(dataset, FluxPointsData):
+        # no counts: an axis without bins
+        none = np.zeros(0)
+        return DatasetStat(
+            dataset.name, stat, int(dataset.mask.sum()), dataset.energy_ref[:1], none, none, none
+        )
     mask = dataset.mask
     signal, background = predict_counts(dataset, models)
     if isinstance(dataset.background, OffCounts):
@@ -514,7 +525,7 @@ def _dataset_stat(dataset: Dataset, models: Models) -> DatasetStat:
     weigh = [np.where(mask, v, 0.0).sum(axis=(1, 2)) for v in (dataset.counts.data, signal, background)]
     return DatasetStat(
         dataset.name,
-        build_stat(dataset, models)(start_vector(models), None),
+        stat,
         int(mask.sum()),
         dataset.energy.edges,
         *weigh,
@@ -528,7 +539,7 @@ def measured_background(dataset: Dataset, off: OffCounts, signal: np.ndarray) ->
     return np.asarray(alpha * mu_off)
 
 
-def source_ts(datasets: Sequence[Dataset], result: FitResult, source: str) -> float:
+def source_ts(datasets: Sequence[FitData], result: FitResult, source: str) -> float:
     """Test statistic of a source: stat of the best fit without it, less stat with it.
 
     The other sources keep their positions and shapes: one that is free to walk would take the place of the missing one.

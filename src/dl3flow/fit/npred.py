@@ -25,6 +25,7 @@ from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.irf.edisp import kernels_from_density
 from dl3flow.kernels.convolve import build_convolution, convolve, correlate, psf_kernels
 from dl3flow.kernels.integrate import gauss_legendre_bins
+from dl3flow.kernels.interpolate import hat_matrix
 from dl3flow.models.source import BackgroundModel, Models, Source
 from dl3flow.models.spatial import PixelGrid, oversampling, pixel_fractions
 from dl3flow.units import ENERGY, EXPOSURE
@@ -104,6 +105,11 @@ def response_at(dataset: Dataset, position: SkyCoord) -> Response:
         rad = dataset.psf.psf.axis("rad")
         j, i = response_pixel(dataset.psf.exposure.geom, dataset.psf.exposure.data, position)
         profiles = dataset.psf.psf.quantity[:, :, j, i].to_value("sr-1")
+        axis = dataset.psf.psf.axis("energy_true")
+        if not axis.is_close(dataset.energy_true):
+            # files of others keep the point spread on energies of its own
+            at = (axis.scaled(axis.centers), axis.scaled(dataset.energy_true.centers))
+            profiles = np.maximum(hat_matrix(*at, -np.inf, np.inf) @ profiles, 0.0)
         kernels = psf_kernels(profiles, rad.edges.to_value(u.deg), dataset.counts.sky.binsz)
     return Response(
         kernels, dispersion_at(dataset, position), dataset.exposure.quantity.to_value(EXPOSURE).astype(float)
@@ -437,6 +443,35 @@ def build_signals(dataset: Dataset, models: Models) -> tuple[Callable[[np.ndarra
         for s in models.sources
         if for_dataset(dataset.name, s.datasets)
     )
+
+
+def build_fluxes(
+    energy: u.Quantity, name: str, models: Models
+) -> Callable[[np.ndarray], tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], None]]]:
+    """Differential flux of all sources that apply to flux points of that name, as a function of the free vector.
+
+    Returns
+    -------
+    fluxes : function (x) -> (dnde, pull)
+        dnde in cm-2 s-1 TeV-1, shape (n,); ``pull(weights, gradient)`` adds d(sum(weights x dnde))/dx to ``gradient``.
+    """
+    position = free_parameters(models)[1]
+    at = energy.to_value(ENERGY)[:, None]
+    # a bin of one point with the weight one is that point
+    spectra = [
+        Spectrum(bind(s.name, s.spectral, position), at, np.ones(at.shape))
+        for s in models.sources
+        if for_dataset(name, s.datasets)
+    ]
+
+    def fluxes(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], None]]:
+        def pull(weights: np.ndarray, gradient: np.ndarray) -> None:
+            for spectrum in spectra:
+                spectrum.pull(x, weights, gradient)
+
+        return sum((s.flux(x) for s in spectra), np.zeros(len(at))), pull
+
+    return fluxes
 
 
 def predict_counts(dataset: Dataset, models: Models) -> tuple[np.ndarray, np.ndarray]:

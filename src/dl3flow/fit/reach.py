@@ -6,7 +6,7 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, FitData, FluxPointsData
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import bind, for_dataset
 from dl3flow.fit.npred import sees, source_position
@@ -15,12 +15,12 @@ from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.source import Models, Parameter, Source
 
 
-def maps_of(datasets: Sequence[Dataset]) -> list[Dataset]:
-    """Those of the datasets that are maps: spectra say nothing of a place."""
-    return [d for d in datasets if isinstance(d.geom, SkyGeometry)]
+def maps_of(datasets: Sequence[FitData]) -> list[Dataset]:
+    """Those of the datasets that are maps: spectra and flux points say nothing of a place."""
+    return [d for d in datasets if isinstance(d, Dataset) and isinstance(d.geom, SkyGeometry)]
 
 
-def constrained(datasets: Sequence[Dataset], models: Models) -> tuple[Models, list[str]]:
+def constrained(datasets: Sequence[FitData], models: Models) -> tuple[Models, list[str]]:
     """Models without free parameters that no data constrain, and a sentence for each that was frozen.
 
     Raises
@@ -47,15 +47,16 @@ def constrained(datasets: Sequence[Dataset], models: Models) -> tuple[Models, li
             )
     frozen = _without_place(datasets, models, warnings)
     placed = [source for source in models.sources if source.spatial is not None]
-    for d in datasets:
+    with_responses = [d for d in datasets if isinstance(d, Dataset)]
+    for d in with_responses:
         held = [source.name for source in placed if for_dataset(d.name, source.datasets)]
         if held and isinstance(d.geom, RegionGeometry) and not d.geom.is_known:
             warnings.append(
                 f"dataset '{d.name}' does not say where on the sky it was taken: it is taken to hold all of {', '.join(held)}"
             )
     for background in models.backgrounds:
-        seen = [d for d in datasets if for_dataset(d.name, background.datasets)]
-        usable = sum(np.any(d.mask & (d.mu_bkg > 0), axis=(1, 2)).sum() for d in seen)
+        with_it = [d for d in with_responses if for_dataset(d.name, background.datasets)]
+        usable = sum(np.any(d.mask & (d.mu_bkg > 0), axis=(1, 2)).sum() for d in with_it)
         for p in background.spectral.parameters:
             if not p.frozen and (usable == 0 or (p.name == "tilt" and usable == 1)):
                 frozen[f"{background.name}.{p.name}"] = replace(p, frozen=True)
@@ -71,11 +72,13 @@ def constrained(datasets: Sequence[Dataset], models: Models) -> tuple[Models, li
     return models.with_parameters(frozen), warnings
 
 
-def counted_twice(datasets: Sequence[Dataset]) -> list[str]:
+def counted_twice(datasets: Sequence[FitData]) -> list[str]:
     """A sentence for each two datasets that hold events of one observation at the same energies."""
     told: dict[str, None] = {}
     seen: dict[tuple[str, ...], list[Dataset]] = {}
     for dataset in datasets:
+        if isinstance(dataset, FluxPointsData):
+            continue
         kind = [str(dataset.meta.get(key)) for key in ("telescope", "event_types", "phase")]
         for obs_id in dataset.meta["obs_ids"]:
             before = seen.setdefault((str(obs_id), *kind), [])
@@ -101,7 +104,7 @@ def _meet(one: Dataset, other: Dataset) -> bool:
     return bool(ranges[0][0] < ranges[1][1] and ranges[1][0] < ranges[0][1])
 
 
-def _without_place(datasets: Sequence[Dataset], models: Models, warnings: list[str]) -> dict[str, Parameter]:
+def _without_place(datasets: Sequence[FitData], models: Models, warnings: list[str]) -> dict[str, Parameter]:
     """Free spatial parameters of sources that no map sees, frozen; a sentence for each joins ``warnings``."""
     frozen = {}
     for source in models.sources:
@@ -118,8 +121,10 @@ def _without_place(datasets: Sequence[Dataset], models: Models, warnings: list[s
     return frozen
 
 
-def _reaches(dataset: Dataset, source: Source) -> bool:
-    """True if any pixel with exposure lies within the source's radius and point spread, or a region holds the source."""
+def _reaches(dataset: FitData, source: Source) -> bool:
+    """True for flux points; else if any pixel with exposure lies within the source's radius and point spread, or a region holds the source."""
+    if isinstance(dataset, FluxPointsData):
+        return bool(dataset.mask.any())
     if source.spatial is None:
         return bool((dataset.exposure.data > 0).any())
     if isinstance(dataset.geom, RegionGeometry):

@@ -6,14 +6,19 @@ from types import MappingProxyType
 from typing import Any
 from warnings import warn
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, FitData
 from dl3flow.errors import InputError
 from dl3flow.io.fits_datasets import read_fits_dataset
+from dl3flow.io.flux_points_data import read_flux_points_data
 from dl3flow.io.hdf5 import read_dataset, read_failure
 from dl3flow.io.ogip import named_files, read_ogip
 
 # readers of data reduced elsewhere
-READERS: Mapping[str, Callable[[Path, str], Dataset]] = {"dataset": read_fits_dataset, "ogip": read_ogip}
+READERS: Mapping[str, Callable[[Path, str], FitData]] = {
+    "dataset": read_fits_dataset,
+    "ogip": read_ogip,
+    "flux_points": read_flux_points_data,
+}
 
 
 def read_failures(paths: Sequence[Path], on_error: str) -> dict[Path, str]:
@@ -47,7 +52,7 @@ def read_fit_datasets(
     on_error: str = "skip",
     external: Sequence[Path] = (),
     inputs: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-) -> list[Dataset]:
+) -> list[FitData]:
     """Stacks and reduced observations, without those that could not be reduced, and data reduced elsewhere.
 
     Parameters
@@ -63,7 +68,7 @@ def read_fit_datasets(
     """
     stacks = [read_fits_dataset(path, path.parent.name) for path in paths if path.suffix == ".fits"]
     runs = read_reduced([path for path in paths if path.suffix != ".fits"], on_error)
-    found = [*stacks, *runs]
+    found: list[FitData] = [*stacks, *runs]
     waiting = list(external)
     for name, entry in inputs.items():
         files, waiting = waiting[: entry["all"]][: entry["main"]], waiting[entry["all"] :]

@@ -301,13 +301,30 @@ def _write_fits_table(
     write_product(path, lambda temporary: fits.HDUList(hdus).writeto(temporary))
 
 
+def read_points(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Columns by name, and the keywords, of a table of flux points of any SED_TYPE, in FITS or ECSV.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or a column has no one value per row or an unknown unit.
+    """
+    rows, facts, meta = _read_rows(path)
+    return rows, {"SED_TYPE": meta["sed_type"], **facts} if "sed_type" in meta else facts
+
+
+def _read_rows(path: Path) -> tuple[dict[str, Any], Mapping[str, Any], dict[str, Any]]:
+    table, facts, meta = _read_ecsv_points(path) if path.suffix == ".ecsv" else _read_fits_points(path)
+    rows = {name: _flat(table[name], name, len(table), path) for name in table.colnames}
+    return rows, facts, meta
+
+
 def _read_points(path: Path) -> tuple[QTable, dict[str, Any]]:
     path = Path(path)
-    table, facts, meta = _read_ecsv_points(path) if path.suffix == ".ecsv" else _read_fits_points(path)
+    rows, facts, meta = _read_rows(path)
     sed_type = str(facts.get("SED_TYPE", meta.get("sed_type", "likelihood")))
     if sed_type != "likelihood":
         raise InputError(f"{path}: the sed_type '{sed_type}' is not supported: convert it to 'likelihood'")
-    rows = {name: _flat(table[name], name, len(table), path) for name in table.colnames}
     for name in _TIMES if all(name in rows for name in _TIMES) else ():
         rows[name] = (np.asarray(u.Quantity(rows[name]).value) + _reference_day(facts, path)) * u.d
     for name, unit in _NEEDED.items():
@@ -334,7 +351,9 @@ def _reference_day(facts: Mapping[str, Any], path: Path) -> float:
 
 def _flat(column: Any, name: str, n_rows: int, path: Path) -> Any:
     """Values of a column without the field's axes of length one; dimensionless ones as plain numbers."""
-    data = np.asarray(column)
+    masked = np.ma.asarray(column)
+    # what an ECSV table masks is not known
+    data = np.asarray(masked.filled(np.nan) if masked.dtype.kind == "f" else masked)
     if data.size != n_rows:
         raise InputError(
             f"{path}: the column '{name}' has {data.size} values in {n_rows} rows: keep one energy and one dataset"
@@ -374,7 +393,10 @@ def _read_ecsv_points(path: Path) -> tuple[Table, Mapping[str, Any], dict[str, A
 
 def _read_fits_points(path: Path) -> tuple[Table, Mapping[str, Any], dict[str, Any]]:
     with open_fits(path) as hdus:
-        hdu = find_table(hdus, _HDU, str(path))
+        tables = [h for h in hdus if isinstance(h, fits.BinTableHDU)]
+        # tables of others often have no name
+        only = tables[0] if len(tables) == 1 and not tables[0].name else None
+        hdu = find_table(hdus, _HDU, str(path)) if only is None else only
         where = f"{path}: HDU {_HDU}"
         table = Table()
         for column in hdu.columns:

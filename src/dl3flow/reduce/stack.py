@@ -85,7 +85,8 @@ class _Sums:
         self.warnings: list[str] = []
         self.reasons: dict[str, np.ndarray] = {}
         self.regions: list[str] = []
-        self.livetime = self.ontime = 0.0
+        self.livetime: float | None = 0.0
+        self.ontime: float | None = 0.0
 
     def add(self, dataset: Dataset) -> None:
         first = self.first
@@ -141,8 +142,8 @@ class _Sums:
         self.obs_ids += list(dataset.meta["obs_ids"])
         self.warnings += list(dataset.meta.get("warnings", []))
         self.regions.append(dataset.meta.get("background", {}).get("regions", ""))
-        self.livetime += dataset.meta["livetime"]
-        self.ontime += dataset.meta["ontime"]
+        self.livetime = _plus(self.livetime, dataset.meta["livetime"])
+        self.ontime = _plus(self.ontime, dataset.meta["ontime"])
 
     def _add_reasons(self, reasons: MaskReasons) -> None:
         dropped = {name: reasons.dropped(name) for name in reasons.names}
@@ -232,6 +233,11 @@ class _Sums:
             **({"mask_reasons": reasons} if reasons else {}),
             **({"background": {"regions": ";".join(self.regions)}} if self._shows_regions() else {}),
         }
+
+
+def _plus(sum_so_far: float | None, seconds: float | None) -> float | None:
+    """Sum of two times, not known if one is not (files of others may not say)."""
+    return None if sum_so_far is None or seconds is None else sum_so_far + seconds
 
 
 def _spoken(dataset: Dataset) -> str:

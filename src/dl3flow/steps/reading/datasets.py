@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import FitData
 from dl3flow.fit.limits import limit_energies, limit_sky
 from dl3flow.io.datasets import read_fit_datasets
 
 
-def read_datasets(inputs: dict[str, list[Path]], options: dict[str, Any]) -> list[Dataset]:
+def read_datasets(inputs: dict[str, list[Path]], options: dict[str, Any]) -> list[FitData]:
     """Datasets of a fit, or of an estimator that follows it."""
     external = inputs.get("external", [])
     found = read_fit_datasets(
