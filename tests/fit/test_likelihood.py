@@ -9,6 +9,7 @@ import pytest
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
 from dl3flow.data.maps import EdispMap, Map
+from dl3flow.errors import InputError
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds
 from dl3flow.fit.npred import predict_counts, start_vector
@@ -176,6 +177,28 @@ def test_units_of_parameters_cross_once(small_dataset: MakeDataset, point_models
     assert dense([dataset], other) == pytest.approx(dense([dataset], models), abs=1e-7)
 
 
+@pytest.mark.parametrize("value", [np.nan, -1.0, np.inf])
+@pytest.mark.parametrize("part", ["counts", "background", "exposure"])
+def test_impossible_numbers_are_refused(
+    part: str, value: float, small_dataset: MakeDataset, point_models: MakeModels
+) -> None:
+    dataset = small_dataset()
+    of = dataset.background.counts if part == "background" else getattr(dataset, part)
+    values = of.data.copy()
+    values[1, 3, 4] = value
+    changed = of.with_data(values)
+    damaged = replace(dataset, **{part: ExpectedCounts(changed) if part == "background" else changed})
+    with pytest.raises(InputError, match=rf"dataset 'small': .* \({part} in 1 bins\)"):
+        build_likelihood([damaged], point_models())
+    # what is not safe plays no part, but exposure under a point spread does
+    safe = dataset.mask_safe.copy()
+    safe[1, 3, 4] = False
+    if part != "exposure":
+        likelihood = build_likelihood([replace(damaged, mask_safe=safe)], point_models())
+        assert np.isfinite(likelihood.stat(likelihood.start))
+        assert np.isfinite(likelihood.gradient(likelihood.start)).all()
+
+
 def test_a_map_and_a_spectrum_share_their_source(
     small_dataset: MakeDataset, point_models: MakeModels
 ) -> None:
@@ -213,6 +236,16 @@ def test_a_map_and_a_spectrum_share_their_source(
         sentence
         == "dataset 'spectrum' does not say where on the sky it was taken: it is taken to hold all of s"
     )
+    blind = replace(off, acceptance_off=there(cube.counts, np.array([5.0, 0, 0])[:, None, None]))
+    told = constrained([replace(spectrum, background=blind)], point_models())[1]
+    assert any(
+        t.startswith("dataset 'spectrum': 1 bins of the fit have no acceptance on or off") for t in told
+    )
+    nothing = replace(spectrum, mask_safe=np.zeros((3, 1, 1), dtype=bool))
+    assert "dataset 'spectrum' has no bin in the fit" in constrained([nothing], point_models())[1][-1]
+    negative = replace(off, acceptance=there(cube.counts, -np.ones((3, 1, 1))))
+    with pytest.raises(InputError, match=r"\(acceptance in 2 bins\)"):
+        build_likelihood([replace(spectrum, background=negative)], point_models())
     models = add_backgrounds([cube, spectrum], point_models(), ["norm"])
     assert [model.name for model in models.backgrounds] == ["small-bkg"]
     likelihood = build_likelihood([cube, spectrum], models)

@@ -72,10 +72,11 @@ def build_stat(dataset: FitData, models: Models) -> StatFunction:
     Raises
     ------
     InputError
-        If the dataset has no background.
+        If the dataset has no background, or data that cannot be.
     """
     if isinstance(dataset, FluxPointsData):
         return _build_chi2(dataset, models)
+    _check_data(dataset)
     match dataset.background:
         case ExpectedCounts(counts):
             return _build_cash(dataset, counts.data, models)
@@ -85,6 +86,32 @@ def build_stat(dataset: FitData, models: Models) -> StatFunction:
             raise InputError(
                 f"dataset '{dataset.name}': it has no background: name a method such as `reflected` in its `background`"
             )
+
+
+def _check_data(dataset: Dataset) -> None:
+    """Refuse numbers that the statistic would pass over, or spread over all bins: files made elsewhere may hold any."""
+    parts = {"counts": dataset.counts.data}
+    match dataset.background:
+        case ExpectedCounts(counts):
+            parts["background"] = counts.data
+        case OffCounts(counts, acceptance, acceptance_off):
+            parts |= {
+                "off counts": counts.data,
+                "acceptance": acceptance.data,
+                "acceptance_off": acceptance_off.data,
+            }
+    wrong = {name: int(np.count_nonzero(dataset.mask & ~_is_sane(values))) for name, values in parts.items()}
+    wrong["exposure"] = int(np.count_nonzero(~_is_sane(dataset.exposure.data)))
+    found = ", ".join(f"{name} in {n} bins" for name, n in wrong.items() if n)
+    if found:
+        raise InputError(
+            f"dataset '{dataset.name}': numbers that are negative or not finite ({found}): make its file again, or take such bins out "
+            "of its safe mask"
+        )
+
+
+def _is_sane(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.isfinite(values) & (values >= 0))
 
 
 def _build_cash(dataset: Dataset, expected: np.ndarray, models: Models) -> StatFunction:

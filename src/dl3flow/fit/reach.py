@@ -6,7 +6,7 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 
-from dl3flow.data.dataset import Dataset, FitData, FluxPointsData
+from dl3flow.data.dataset import Dataset, FitData, FluxPointsData, OffCounts
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import bind, for_dataset
 from dl3flow.fit.npred import sees, source_position
@@ -48,6 +48,7 @@ def constrained(datasets: Sequence[FitData], models: Models) -> tuple[Models, li
     frozen = _without_place(datasets, models, warnings)
     placed = [source for source in models.sources if source.spatial is not None]
     with_responses = [d for d in datasets if isinstance(d, Dataset)]
+    warnings += _without_data(with_responses)
     for d in with_responses:
         held = [source.name for source in placed if for_dataset(d.name, source.datasets)]
         if held and isinstance(d.geom, RegionGeometry) and not d.geom.is_known:
@@ -90,6 +91,24 @@ def counted_twice(datasets: Sequence[FitData]) -> list[str]:
                     ] = None
             before.append(dataset)
     return list(told)
+
+
+def _without_data(datasets: Sequence[Dataset]) -> list[str]:
+    """A sentence for each dataset without a bin in the fit, or whose background was not measured in some of them."""
+    found = []
+    for dataset in datasets:
+        if not dataset.mask.any():
+            found.append(
+                f"dataset '{dataset.name}' has no bin in the fit: its safe mask, or the fit's own limits, leave none"
+            )
+        elif isinstance(dataset.background, OffCounts):
+            lost = int(np.count_nonzero(dataset.mask & ~(dataset.background.alpha > 0)))
+            if lost:
+                found.append(
+                    f"dataset '{dataset.name}': {lost} bins of the fit have no acceptance on or off: no background was measured there, "
+                    "and they count for nothing"
+                )
+    return found
 
 
 def _meet(one: Dataset, other: Dataset) -> bool:
