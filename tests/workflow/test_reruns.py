@@ -1,7 +1,6 @@
 """An edit reruns exactly what depends on it."""
 
 import os
-import time
 
 import pytest
 
@@ -55,10 +54,7 @@ def test_products_hold_no_path_of_this_machine(finished):
 
 def test_a_second_run_does_nothing(finished):
     assert finished.planned() == set()
-    start = time.perf_counter()
-    done = finished.run()
-    assert "Nothing to be done" in done.stdout
-    assert time.perf_counter() - start < 15  # 3 s on a quiet machine
+    assert "Nothing to be done" in finished.run().stdout
 
 
 def test_one_run_added(finished):

@@ -379,7 +379,8 @@ def _smooth_covariance(datasets: Sequence[FitData], found: _Minimum) -> np.ndarr
     )
     covariance: np.ndarray | None = None
     for _ in range(2):
-        if not np.all(np.isfinite(steps) & (steps > 0)) or _leaves_limits(found, x, steps):
+        steps = np.minimum(steps, _room(found, x))
+        if not np.all(np.isfinite(steps) & (steps > 0)):
             return None
         rows = []
         for k, step in enumerate(steps):
@@ -395,12 +396,12 @@ def _smooth_covariance(datasets: Sequence[FitData], found: _Minimum) -> np.ndarr
     return covariance
 
 
-def _leaves_limits(found: _Minimum, x: np.ndarray, steps: np.ndarray) -> bool:
-    """True if a parameter one step away is beyond a limit of the minimisation."""
+def _room(found: _Minimum, x: np.ndarray) -> np.ndarray:
+    """Largest step of each parameter to both sides that stays within the limits of the minimisation."""
     assert found.minuit is not None
     limits = np.array([found.minuit.limits[name] for name in found.likelihood.names], dtype=float)
     low, high = limits.T * found.scale
-    return bool(np.any(x - steps < low) or np.any(x + steps > high))
+    return np.asarray(np.minimum(x - low, high - x))
 
 
 def _updated(found: _Minimum, minuit: Minuit) -> _Minimum:
