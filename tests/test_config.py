@@ -533,3 +533,38 @@ def test_further_runs_are_used_with_the_same_types_of_events(folder: Path) -> No
         load(analysis)
     analysis["observations"]["off"]["events"] = {"event_types": [1, 3]}
     assert load(analysis).analyses["a"].reductions["cube"].further.group == "off"
+
+
+def test_only_other_further_runs_reduce_anew(folder: Path) -> None:
+    def options(**limits: object) -> str:
+        analysis = copy.deepcopy(FURTHER)
+        background = {"name": "off_runs", "runs": {"observations": "off", **limits}}
+        analysis["reductions"]["cube"]["background"] = background
+        return load(analysis).analyses["a"].reductions["cube"].jobs[1001].options
+
+    assert options(epoch="900 day") == options(epoch="901 day")
+    assert options(epoch="900 day", n_max=1) != options(epoch="900 day")
+
+
+def test_models_are_built_from_all_runs_of_a_group(folder: Path) -> None:
+    analysis = copy.deepcopy(FURTHER)
+    analysis["reductions"]["cube"]["background"]["runs"]["zenith"] = "5 deg"
+    with pytest.raises(
+        InputError, match="background.runs: .* so that 'zenith' would do nothing: leave it out"
+    ):
+        load(analysis)
+
+
+def test_files_of_inputs_come_in_the_order_in_which_a_step_takes_them(folder: Path) -> None:
+    for name in ("a.fits", "b.fits"):
+        (folder / name).write_bytes(b"x")
+    inputs = {
+        "z": {"reader": "flux_points", "path": "a.fits"},
+        "c": {"reader": "dataset", "path": "b.fits"},
+    }
+    fits = {"all": {"datasets": ["z", "c"], "mode": "joint"}}
+    fit = load({**changed("fits", fits), "inputs": inputs, "estimators": {}}).analyses["a"].fits["all"]
+    taken, waiting = {}, list(fit.external)
+    for name, entry in json.loads(fit.job.options)["inputs"].items():
+        taken[name], waiting = waiting[: entry["all"]], waiting[entry["all"] :]
+    assert taken == {"c": ["b.fits"], "z": ["a.fits"]}

@@ -234,6 +234,9 @@ class _Reader:
             self.check_axes(chain.bound, geometries[0], f"{where}.recipe")
             self.check_overlap(geometries[0], group, f"{where}.recipe")
         further = self.further(chain, group, sections, f"{where}.background.runs")
+        if further is not None:
+            # each job is given the runs that were found, not how: another limit that finds the same runs changes nothing
+            sections["background"] = {**(background or {}), "runs": {"observations": further.group}}
         code = digest("reduce_observation", *chain.plugins, *used)
         jobs = {}
         for obs_id in group.selected:
@@ -337,7 +340,8 @@ class _Reader:
                 f"{where}.datasets: name each reduction once, found {datasets!r} {choices('', known)}"
             )
         reductions = [name for name in datasets if name in self.reductions]
-        inputs = {name: self.inputs[name] for name in datasets if name in self.inputs}
+        # in the order that canonical JSON gives them: a step finds their files by it
+        inputs = {name: self.inputs[name] for name in sorted(datasets) if name in self.inputs}
         if mode == "stacked":
             self.check_stacked(reductions, f"{where}.mode")
         background = entry.get("background", {})
