@@ -110,6 +110,11 @@ def parse_background(entry: Any, where: str) -> BackgroundSection:
     if runs is not None and (not isinstance(runs, Mapping) or not isinstance(runs.get("observations"), str)):
         raise InputError(f"{where}.runs: expected `{{observations: GROUP}}`, found {runs!r}")
     matching = {key: value for key, value in (runs or {}).items() if key != "observations"}
+    if matching and builder is not None:
+        raise InputError(
+            f"{where}.runs: the background method '{method.name}' builds its model from all runs of the group, so that '{next(iter(matching))}' "
+            "would do nothing: leave it out, and choose runs by the group's `select` or by `zenith_bins` of the model"
+        )
     if "model" in entry and builder is None:
         raise InputError(
             f"{where}.model: the background method '{method.name}' builds no model: leave it out"
