@@ -1,8 +1,10 @@
 """Facts about the pictures: what is drawn, where, and that no text covers another."""
 
 import inspect
+from dataclasses import replace
 from itertools import combinations
 
+import astropy.units as u
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
@@ -10,6 +12,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.markers import CARETDOWNBASE
 from matplotlib.text import Text
 
+from dl3flow.data.products import DatasetStat
 from dl3flow.plots import PLOTS, style
 from dl3flow.plots.curve import _differences, spectral_curve
 
@@ -378,9 +381,20 @@ def test_correlation_is_normalised_and_labelled(result):
     assert axes.images[0].get_clim() == (-1, 1)
 
 
-def test_fit_without_free_parameters_and_a_failed_one(result):
-    from dataclasses import replace
+def test_flux_points_of_a_fit_have_no_panel(result):
+    none = np.zeros(0)
+    points = DatasetStat("hawc", 1.0, 9, [1.0] * u.TeV, none, none, none)
+    fit = result(2)
 
+    def panels(*datasets):
+        figure = draw("fit", replace(fit, datasets=datasets))
+        return len([axes for axes in figure.axes if axes.get_ylabel() == "Counts per bin"])
+
+    assert panels(*fit.datasets) == panels(*fit.datasets, points) == 2
+    assert panels(points) == 0
+
+
+def test_fit_without_free_parameters_and_a_failed_one(result):
     fit = replace(
         result(1),
         free=(),

@@ -22,8 +22,10 @@ _MOST_LABELS = 80
 @PLOTS.register()
 def fit(product: FitResult, result: FitResult | None) -> Figure:
     """Counts and prediction per dataset (summed where they are many), then the correlation matrix."""
-    groups = _grouped(product.datasets)
-    is_summed = len(groups) != len(product.datasets)
+    # flux points have no counts to draw
+    counted = tuple(d for d in product.datasets if len(d.counts_per_energy))
+    groups = _grouped(counted)
+    is_summed = len(groups) != len(counted)
     shown = groups[:_MOST_PANELS]
     columns = min(_COLUMNS, len(shown)) or 1
     rows = math.ceil(len(shown) / columns)
@@ -40,11 +42,12 @@ def fit(product: FitResult, result: FitResult | None) -> Figure:
         subfigures = list(
             np.ravel(np.array(figure.subfigures(len(parts), 1, height_ratios=parts), dtype=object))
         )
-        grid = subfigures.pop(0).add_gridspec(2 * rows, columns, height_ratios=[3, 1.1] * rows)
-        for n, (name, one) in enumerate(shown):
-            _draw_counts(grid, _parent(grid), n, columns, name, one)
+        if shown:
+            grid = subfigures.pop(0).add_gridspec(2 * rows, columns, height_ratios=[3, 1.1] * rows)
+            for n, (name, one) in enumerate(shown):
+                _draw_counts(grid, _parent(grid), n, columns, name, one)
         if is_summed:
-            _draw_totals(subfigures.pop(0).subplots(), product.datasets)
+            _draw_totals(subfigures.pop(0).subplots(), counted)
         _draw_correlation(subfigures.pop(0), product)
         if len(groups) > len(shown):
             style.add_note(figure, f"{len(groups) - len(shown)} further energy binnings are not drawn.")
