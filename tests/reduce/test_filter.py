@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from astropy.time import Time
 
+from dl3flow.data.binning import uncut_places
 from dl3flow.data.events import EventList, Gti
 from dl3flow.errors import InputError
+from dl3flow.geometry.axis import Axis
+from dl3flow.geometry.region import RegionGeometry
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.gadf_index import read_index
+from dl3flow.irf.table import IrfTable
 from dl3flow.reduce import RECIPES
 from dl3flow.reduce.filter import (
     TimeIntervals,
@@ -163,7 +167,10 @@ def test_bins_that_a_cut_empties_become_unsafe(demo_run):
     again = filter_observation(cut, **bind(energy={"min": "0.1 TeV", "max": "100 TeV"}, offset="2 deg"))
     masked = apply_safe_masks(again, recipe(again, "run", **options), [])
     assert masked.mask_safe.any(axis=(1, 2)).tolist() == [False] * 4 + [True] * 4
-    away = masked.geom.separation(demo_run.pointing) > np.radians(1)
+    # with their corners
+    away = masked.geom.separation(demo_run.pointing) + np.radians(
+        masked.geom.binsz / np.sqrt(2)
+    ) > np.radians(1)
     assert away.any()
     assert not masked.mask_safe[:, away].any()
     assert masked.mask_safe[4:, ~away].all()
@@ -230,3 +237,23 @@ def test_flare_of_pks_2155_in_ten_minutes(hess_dl3):
     # the peer's sums over the same 34 intervals
     assert sum(part.ontime for part in parts).to_value("s") == pytest.approx(18413)
     assert sum(len(part.events) for part in parts) == 110381
+
+
+@pytest.mark.parametrize(
+    ("offset", "is_safe"), [("0.75 deg", True), ("0.65 deg", False), ("0.45 deg", False)]
+)
+def test_a_region_across_the_limit_is_not_safe(demo_run, offset: str, is_safe: bool) -> None:
+    """Its exposure is that of the whole region, and part of its events are gone."""
+    center = demo_run.pointing.directional_offset_by(0 * u.deg, 0.5 * u.deg)
+    text = f"icrs;circle({center.ra.deg}, {center.dec.deg}, 0.2)"
+    cut = filter_observation(demo_run, **bind(offset=offset))
+    entry = {"name": "spectrum", "region": text, "energy": {"min": "1 TeV", "max": "10 TeV", "nbin": 4}}
+    recipe, options = RECIPES.bind(entry, "recipe")
+    masked = apply_safe_masks(cut, recipe(cut, "run", **options), [])
+    assert masked.mask_safe.any() == is_safe
+    assert masked.reasons.dropped("events.offset").any() != is_safe
+    # so is a point that takes events within 0.2 deg
+    point = RegionGeometry(f"icrs;point({center.ra.deg}, {center.dec.deg})")
+    axes = Axis("energy", u.Quantity([1, 10], u.TeV), "log"), Axis("offset", u.Quantity([0, 3], u.deg), "lin")
+    rad_max = IrfTable("rad_max_2d", axes, {"RAD_MAX": np.full((1, 1), 0.2)}, {"RAD_MAX": u.deg}, {})
+    assert uncut_places(replace(cut, rad_max=rad_max), point).tolist() == [[is_safe]]

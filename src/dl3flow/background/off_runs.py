@@ -188,7 +188,9 @@ def _measure(
     pixels = _pixels(observation, geom, energy)
     lon, lat = pixels.lonlat
     # a place keeps its offset from the pointing: where the run's events were cut away, it serves nothing
-    cut = uncut_places(replace(run, pointing=observation.pointing), pixels)
+    # (of the fine pixels of a region about half of those at the limit, as of the events)
+    there = replace(run, pointing=observation.pointing)
+    cut = uncut_places(there, pixels, whole=isinstance(geom, SkyGeometry))
     share = (np.isfinite(lon) & np.isfinite(lat) & cut).astype(float)
     way = passage(run, observation, how.alignment)
     moved = moved_run(run, observation, way)

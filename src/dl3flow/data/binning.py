@@ -10,6 +10,7 @@ from dl3flow.data.observation import Observation
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import Geometry, RegionGeometry
+from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.rad_max import cut_radius
 
 
@@ -31,12 +32,27 @@ def uncut_bins(observation: Observation, energy: Axis) -> np.ndarray:
     return np.ones(energy.n_bins, dtype=bool) if limits is None else energy.contains_bin(*limits)
 
 
-def uncut_places(observation: Observation, geom: Geometry) -> np.ndarray:
-    """True for the pixels within the offset which the events were cut to (``meta["event_offset"]``); shape (n_lat, n_lon)."""
+def uncut_places(observation: Observation, geom: Geometry, *, whole: bool = True) -> np.ndarray:
+    """True for what lies within the offset that the events were cut to (``meta["event_offset"]``); shape (n_lat, n_lon).
+
+    That is a pixel with its corners, a region with all of its pixels, a point with its largest RAD_MAX; if not ``whole``,
+    that of which the centre does.
+    """
     limit = observation.meta.get("event_offset")
     if limit is None:
         return np.ones(geom.shape, dtype=bool)
-    return np.asarray(geom.separation(observation.pointing) < limit.to_value(u.rad))
+    farthest = geom.separation(observation.pointing)
+    if whole and isinstance(geom, SkyGeometry):
+        farthest = farthest + np.radians(geom.binsz) / np.sqrt(2)
+    elif whole and isinstance(geom, RegionGeometry) and not geom.is_point:
+        edge = geom.grid.separation(observation.pointing)[geom.grid_mask].max(initial=0.0)
+        farthest = np.maximum(farthest, edge)
+    elif whole and observation.rad_max is not None:
+        energies = observation.rad_max.axis("energy").centers
+        farthest = farthest + cut_radius(
+            observation.rad_max, energies, farthest[0, 0] * u.rad
+        ).max().to_value(u.rad)
+    return np.asarray(farthest < limit.to_value(u.rad)).reshape(geom.shape)
 
 
 def within_cut(observation: Observation, where: SkyCoord) -> np.ndarray:

@@ -95,7 +95,7 @@ def filter_observation(
     energy : Axis of one bin, optional
         Events with a reconstructed energy in [min, max). Energy bins that do not lie whole inside become unsafe.
     offset : Quantity, optional
-        Events not further than this from the pointing; pixels further away become unsafe.
+        Events not further than this from the pointing; pixels and regions that do not lie whole within become unsafe.
 
     Returns
     -------
