@@ -228,3 +228,25 @@ def test_inputs_are_left_alone(demo_run: Observation) -> None:
             values.setflags(write=False)
     demo_run.events.energy.setflags(write=False)
     assert spectrum(demo_run, containment_correction=True, use_region_center=False).counts.data.sum() > 0
+
+
+@pytest.mark.parametrize(("offset", "is_told"), [(0.5, False), (0.57, False), (0.7, True), (0.3, True)])
+def test_an_area_of_one_offset_is_told_of_elsewhere(
+    demo_run: Observation, offset: float, is_told: bool
+) -> None:
+    axis = Axis("offset", u.Quantity([0.49, 0.51], u.deg), "lin")
+    area = demo_run.aeff.quantity[:, :1]
+    aeff = replace(
+        demo_run.aeff,
+        axes=(demo_run.aeff.axes[0], axis),
+        data={"EFFAREA": area.value},
+        units={"EFFAREA": area.unit},
+    )
+    at = demo_run.pointing.directional_offset_by(0 * u.deg, offset * u.deg)
+    dataset = spectrum(replace(demo_run, aeff=aeff), region=f"icrs;circle({at.ra.deg}, {at.dec.deg}, 0.1)")
+    told = [
+        w
+        for w in dataset.meta["warnings"]
+        if w.startswith("the effective area was made for offsets of 0.49 to 0.51")
+    ]
+    assert bool(told) == is_told

@@ -22,6 +22,8 @@ from dl3flow.reduce.response import background_map, edisp_map, exposure_map
 _PARTS = 5
 # relative; radii are rounded in headers
 _SAME_RADIUS = 1e-3
+# runs are pointed so well, and responses change so little
+_SAME_OFFSET = 0.1 * u.deg
 
 
 def spectrum_geometry(*, region: Region, **_: object) -> tuple[RegionGeometry, RegionGeometry]:
@@ -85,6 +87,7 @@ def spectrum(
         exposure = exposure.with_data(exposure.data * _contained(observation, region, energy_true, where))
     background = _background(observation, region, energy)
     meta = dataset_meta(observation, energy, energy_true)
+    meta["warnings"] += [*_radius_warnings(observation, region), *_offset_warnings(observation, region)]
     return Dataset(
         name=name,
         counts=bin_events(observation.events, selected_events(observation, region), region, energy),
@@ -95,7 +98,7 @@ def spectrum(
         mask_safe=_is_predicted(background, (energy.n_bins, 1, 1)),
         mask_fit=None,
         gti=observation.gti,
-        meta={**meta, "warnings": [*meta["warnings"], *_radius_warnings(observation, region)]},
+        meta=meta,
     )
 
 
@@ -185,6 +188,19 @@ def _cover(region: RegionGeometry) -> np.ndarray:
 
 def _offset(observation: Observation, region: RegionGeometry) -> u.Quantity:
     return region.separation(observation.pointing)[0, 0] * u.rad
+
+
+def _offset_warnings(observation: Observation, region: RegionGeometry) -> list[str]:
+    """A sentence where the effective area is of one offset alone, as those of wobble runs are, and the region elsewhere."""
+    axis = observation.aeff.axis("offset")
+    low, high = axis.edges[0], axis.edges[-1]
+    offset = _offset(observation, region).to(u.deg)
+    if axis.n_bins > 1 or low - _SAME_OFFSET <= offset <= high + _SAME_OFFSET:
+        return []
+    return [
+        f"the effective area was made for offsets of {low.to_value(u.deg):.3g} to {high.to_value(u.deg):.3g} deg alone, and is taken as it "
+        f"is for the region, {offset.value:.3g} deg from the pointing"
+    ]
 
 
 def _radius_warnings(observation: Observation, region: RegionGeometry) -> list[str]:
