@@ -163,7 +163,7 @@ def test_options_of_reflected_regions(demo_run: Observation) -> None:
         "360d"
     )
     assert turned.deg == pytest.approx(123.1, abs=1)
-    for option, value in (("max_regions", 0), ("min_distance", "-1 deg"), ("angle_increment", "0 deg")):
+    for option, value in (("max_regions", 0), ("min_distance", "-1 deg"), ("angle_increment", "1e-9 deg")):
         with pytest.raises(InputError, match=f"background.{option}"):
             BACKGROUNDS.bind({"name": "reflected", option: value}, "background")
 

@@ -35,5 +35,21 @@ def parse_count(entry: Any) -> int:
     return int(number)
 
 
+def parse_turn(entry: Any) -> u.Quantity:
+    """Angle of a thousandth of a radian or more, from text: a search in smaller steps around a circle takes minutes.
+
+    Raises
+    ------
+    ValueError
+        If it has no angular unit or is smaller.
+    """
+    angle = parse_angle(entry)
+    if angle < _SMALLEST_TURN:
+        raise ValueError(f"expected an angle of at least {_SMALLEST_TURN}, found '{entry}'")
+    return angle
+
+
+_SMALLEST_TURN = 0.001 * u.rad
 Distance = Annotated[u.Quantity, parse_angle]
+Turn = Annotated[u.Quantity, parse_turn]
 Count = Annotated[int, parse_count]

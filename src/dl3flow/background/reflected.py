@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.background.off_regions import Turntable, is_hit, on_region, with_off_counts
-from dl3flow.background.options import Count, Distance
+from dl3flow.background.options import Count, Distance, Turn
 from dl3flow.background.registry import BACKGROUNDS, BackgroundInputs
 from dl3flow.data.binning import bin_events
 from dl3flow.data.dataset import Dataset
@@ -24,7 +24,7 @@ def reflected(
     dataset: Dataset,
     inputs: BackgroundInputs,
     *,
-    angle_increment: PositiveAngle = 0.1 * u.rad,
+    angle_increment: Turn = 0.1 * u.rad,
     min_distance: Distance = 0 * u.rad,
     min_distance_input: Distance = 0.1 * u.rad,
     max_regions: Count = 10_000,
