@@ -257,3 +257,17 @@ def test_a_region_across_the_limit_is_not_safe(demo_run, offset: str, is_safe: b
     axes = Axis("energy", u.Quantity([1, 10], u.TeV), "log"), Axis("offset", u.Quantity([0, 3], u.deg), "lin")
     rad_max = IrfTable("rad_max_2d", axes, {"RAD_MAX": np.full((1, 1), 0.2)}, {"RAD_MAX": u.deg}, {})
     assert uncut_places(replace(cut, rad_max=rad_max), point).tolist() == [[is_safe]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ([], r"found \[\]"),
+        (3, "found 3"),
+        ([1, -1], "count from 0, found -1"),
+        (["a"], "expected a whole number, found 'a'"),
+    ],
+)
+def test_event_types_that_no_event_is_of_are_refused(entry: object, message: str) -> None:
+    with pytest.raises(InputError, match=rf"events.event_types: .*{message}"):
+        bind(event_types=entry)

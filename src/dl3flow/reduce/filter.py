@@ -14,6 +14,7 @@ from dl3flow.data.observation import Observation
 from dl3flow.data.phase import EphemerisOption, PhaseIntervals, Phases
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import EnergyRange, PositiveAngle
+from dl3flow.registry import convert
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,24 @@ def parse_times(entry: Any) -> TimeIntervals:
     return TimeIntervals(start, stop)
 
 
+def parse_event_types(entry: Any) -> list[int]:
+    """Types of events from a list such as ``[0, 3]``.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, which no event is of, or holds anything but whole numbers of 0 or more.
+    """
+    if not isinstance(entry, list | tuple) or not entry:
+        raise ValueError(f"expected a list of event types such as `[0, 3]`, found {entry!r}")
+    types: list[int] = convert(list(entry), list[int], "value")
+    if min(types) < 0:
+        raise ValueError(f"event types count from 0, found {min(types)}")
+    return types
+
+
 TimeOption = Annotated[TimeIntervals, parse_times]
+EventTypes = Annotated[list[int], parse_event_types]
 
 
 def filter_observation(
@@ -73,7 +91,7 @@ def filter_observation(
     time: TimeOption | None = None,
     phase: Phases | None = None,
     ephemeris: EphemerisOption | None = None,
-    event_types: list[int] | None = None,
+    event_types: EventTypes | None = None,
     energy: EnergyRange | None = None,
     offset: PositiveAngle | None = None,
 ) -> Observation:
