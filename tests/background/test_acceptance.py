@@ -371,6 +371,9 @@ def test_a_region_holds_the_sum_of_its_pixels_and_the_norm_of_its_field() -> Non
     plain = acceptance(on, dataset, given(constant(rate, 30)), normalise=False)
     area = np.pi * np.radians(0.3) ** 2
     assert plain.mu_bkg.ravel() == pytest.approx(integral(rate) * area * 1000, rel=0.01)
+    small = RegionGeometry("icrs;circle(83.63, 22.51, 0.03)")
+    plain = acceptance(on, make_dataset(on, small), given(constant(rate, 30)), normalise=False)
+    assert plain.mu_bkg.ravel() == pytest.approx(integral(rate) * area * 10, rel=0.015)
     result = acceptance(on, dataset, given(constant(rate, 30)))
     truth = true_rate(1, 10, 400) / integral(rate).sum()
     assert result.meta["background"]["norm"] == pytest.approx(truth, rel=0.1)

@@ -158,8 +158,7 @@ def _expected(observation: Observation, dataset: Dataset, chosen: _Chosen) -> np
     if not isinstance(geom, RegionGeometry):
         return _on_pixels(observation, geom, energy, chosen)
     if not geom.is_point:
-        inside = geom.grid_mask[None]
-        pixels = _on_pixels(observation, geom.grid, energy, chosen) * inside
+        pixels = _on_pixels(observation, geom.grid, energy, chosen) * geom.cover
         return np.asarray(pixels.sum(axis=(1, 2), keepdims=True))
     if observation.rad_max is None:
         raise InputError(

@@ -231,7 +231,7 @@ def _build_region_signal(
 
     def share_at(values: np.ndarray, factor: int) -> float:
         grid = PixelGrid.create(region.grid, factor, frame)
-        return float(pixel_fractions(spatial.plugin, values, grid)[region.grid_mask].sum())  # type: ignore[union-attr]
+        return float((pixel_fractions(spatial.plugin, values, grid) * region.cover).sum())  # type: ignore[union-attr]
 
     def share(x: np.ndarray) -> tuple[float, np.ndarray | None]:
         """Share of the source in the region, and its derivatives where a spatial parameter is free."""

@@ -17,6 +17,8 @@ from dl3flow.geometry.sky import SkyGeometry
 
 # pixels on which regions are drawn and integrated
 BINSZ = 0.01 * u.deg
+# parts along each side of such a pixel, in which its share of the region is counted
+_PARTS = 5
 # stands for the region of a spectrum whose file does not say where on the sky it was taken
 UNKNOWN = "icrs;point(0, 0)"
 
@@ -97,6 +99,16 @@ class RegionGeometry:
         """True for the pixels of `grid` whose centre lies in the region; shape (n_lat, n_lon)."""
         return region_mask(self.grid, self.regions)
 
+    @cached_property
+    def cover(self) -> np.ndarray:
+        """Share of each pixel of `grid` that lies in the region; shape (n_lat, n_lon).
+
+        Counted in parts of the pixels: those of a circle of 0.1 deg that have their centre inside are 1 % too large.
+        """
+        fine = region_mask(self.grid.coarser(BINSZ / _PARTS), self.regions)
+        n_lat, n_lon = self.grid.shape
+        return np.asarray(fine.reshape(n_lat, _PARTS, n_lon, _PARTS).mean(axis=(1, 3)))
+
     @property
     def binsz(self) -> float:
         """Pixel size of `grid`, deg."""
@@ -105,7 +117,7 @@ class RegionGeometry:
     @cached_property
     def solid_angle(self) -> u.Quantity:
         """Solid angle of the region, shape (1, 1), sr; zero for a point."""
-        area = 0.0 if self.is_point else float(self.grid.solid_angle.to_value(u.sr)[self.grid_mask].sum())
+        area = 0.0 if self.is_point else float((self.grid.solid_angle.to_value(u.sr) * self.cover).sum())
         return np.array([[area]]) * u.sr
 
     @property

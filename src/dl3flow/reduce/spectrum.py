@@ -11,15 +11,12 @@ from dl3flow.data.maps import EdispMap, Map
 from dl3flow.data.observation import Observation
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis, EnergyAxis, EnergyTrueAxis
-from dl3flow.geometry.region import BINSZ, Region, RegionGeometry
-from dl3flow.geometry.regions import region_mask
+from dl3flow.geometry.region import Region, RegionGeometry
 from dl3flow.irf.containment import containment
 from dl3flow.reduce.facts import dataset_meta
 from dl3flow.reduce.registry import RECIPES
 from dl3flow.reduce.response import background_map, edisp_map, exposure_map
 
-# parts along each side of a pixel, in which its share of the region is counted
-_PARTS = 5
 # relative; radii are rounded in headers
 _SAME_RADIUS = 1e-3
 # runs are pointed so well, and responses change so little
@@ -138,7 +135,7 @@ def _exposure(
     if use_region_center:
         return exposure_map(observation, region, energy_true)
     whole = exposure_map(observation, region.grid, energy_true)
-    mean = np.average(whole.data.reshape(energy_true.n_bins, -1), axis=1, weights=_cover(region).ravel())
+    mean = np.average(whole.data.reshape(energy_true.n_bins, -1), axis=1, weights=region.cover.ravel())
     return replace(whole, geom=region, data=mean.reshape(-1, 1, 1))
 
 
@@ -157,7 +154,7 @@ def _background(observation: Observation, region: RegionGeometry, energy: Axis) 
     if observation.bkg is None or region.is_point:
         return None
     whole = background_map(observation, observation.bkg, region.grid, energy)
-    total = (whole.data * _cover(region)).sum(axis=(1, 2)).reshape(-1, 1, 1)
+    total = (whole.data * region.cover).sum(axis=(1, 2)).reshape(-1, 1, 1)
     return Map(region, (energy,), total)
 
 
@@ -177,13 +174,6 @@ def _is_predicted(background: Map | None, shape: tuple[int, ...]) -> np.ndarray:
     if background is None:
         return np.ones(shape, dtype=bool)
     return np.asarray(np.isfinite(background.data) & (background.data > 0))
-
-
-def _cover(region: RegionGeometry) -> np.ndarray:
-    """Share of each pixel of the region's grid that lies in the region."""
-    fine = region_mask(region.grid.coarser(BINSZ / _PARTS), region.regions)
-    n_lat, n_lon = region.grid.shape
-    return np.asarray(fine.reshape(n_lat, _PARTS, n_lon, _PARTS).mean(axis=(1, 3)))
 
 
 def _offset(observation: Observation, region: RegionGeometry) -> u.Quantity:
