@@ -12,6 +12,8 @@ from dl3flow.errors import InputError
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit, source_ts
 from dl3flow.fit.npred import predict_counts
+from dl3flow.fit.reach import counted_twice
+from dl3flow.geometry.region import RegionGeometry
 from dl3flow.models.source import Component, Models, Parameter
 
 MakeDataset = Callable[..., Dataset]
@@ -275,3 +277,20 @@ def test_events_that_count_twice_are_told(small_dataset: MakeDataset, point_mode
     )
     assert told(low, high) == []
     assert told(one, replace(two, meta={**two.meta, "event_types": [1]})) == []
+    # so are those of another time
+    end = one.gti.stop[-1]
+    later = replace(one.gti, start=one.gti.start + end, stop=one.gti.stop + end)
+    assert told(one, replace(two, gti=later)) == []
+
+
+def test_regions_apart_hold_other_events(small_dataset: MakeDataset) -> None:
+    def within(text: str) -> Dataset:
+        cube, region = small_dataset("a"), RegionGeometry(text)
+        counts = replace(cube.counts, geom=region, data=cube.counts.data[:, :1, :1])
+        safe = np.ones((3, 1, 1), dtype=bool)
+        return replace(cube, name=text, counts=counts, mask_safe=safe, mask_fit=None)
+
+    here, near, there = (within(f"icrs;circle({lon}, 22.01, 0.2)") for lon in (83.63, 83.9, 84.3))
+    assert counted_twice([here, there]) == []
+    assert len(counted_twice([here, near])) == 1
+    assert len(counted_twice([there, near])) == 1

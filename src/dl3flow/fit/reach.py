@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset, FitData, FluxPointsData, OffCounts
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import bind, for_dataset
 from dl3flow.fit.npred import sees, source_position
-from dl3flow.geometry.region import RegionGeometry
+from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.source import Models, Parameter, Source
 
@@ -74,7 +75,7 @@ def constrained(datasets: Sequence[FitData], models: Models) -> tuple[Models, li
 
 
 def counted_twice(datasets: Sequence[FitData]) -> list[str]:
-    """A sentence for each two datasets that hold events of one observation at the same energies."""
+    """A sentence for each two datasets that hold events of one observation at the same energies, times and places."""
     told: dict[str, None] = {}
     seen: dict[tuple[str, ...], list[Dataset]] = {}
     for dataset in datasets:
@@ -112,7 +113,12 @@ def _without_data(datasets: Sequence[Dataset]) -> list[str]:
 
 
 def _meet(one: Dataset, other: Dataset) -> bool:
-    """True if the energies of two datasets in the fit overlap."""
+    """True if the energies of two datasets in the fit, their times and their regions overlap, as far as these are known."""
+    if _are_apart(one.geom, other.geom):
+        return False
+    has_times = len(one.gti.start) and len(other.gti.start)
+    if has_times and not one.gti.intersection(other.gti).ontime > 0 * u.s:
+        return False
     ranges = []
     for dataset in (one, other):
         used = np.flatnonzero(dataset.mask.any(axis=(1, 2)))
@@ -121,6 +127,16 @@ def _meet(one: Dataset, other: Dataset) -> bool:
         edges = dataset.energy.edges.to_value(u.TeV)
         ranges.append((edges[used[0]], edges[used[-1] + 1]))
     return bool(ranges[0][0] < ranges[1][1] and ranges[1][0] < ranges[0][1])
+
+
+def _are_apart(one: Geometry, other: Geometry) -> bool:
+    """True for two regions of which none holds a pixel of the other."""
+    if not (isinstance(one, RegionGeometry) and isinstance(other, RegionGeometry)):
+        return False
+    if one.is_point or other.is_point:
+        return False
+    lon, lat = (v[one.grid_mask] for v in one.grid.lonlat)
+    return not other.contains(SkyCoord(lon * u.rad, lat * u.rad, frame=one.frame)).any()
 
 
 def _without_place(datasets: Sequence[FitData], models: Models, warnings: list[str]) -> dict[str, Parameter]:
