@@ -135,3 +135,13 @@ def test_a_missing_role_is_told(
     monkeypatch.chdir(ROOT)
     assert main(words) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error(demo_dl3: Path) -> None:
+    """As in `dl3flow inspect FILE | head -0`."""
+    command = [sys.executable, "-m", "dl3flow", "inspect", str(next((demo_dl3 / "data").iterdir()))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()

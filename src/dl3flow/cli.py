@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"dl3flow: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # the reader of the output, such as `head`, has seen enough; nothing more can be printed, also not at exit
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
 
 
 def _describe(words: list[str]) -> int:
