@@ -322,3 +322,7 @@ def test_what_does_not_fit_together_is_refused(
         stack([off, expected], "s", off.geom, off.geom)
     with pytest.raises(InputError, match=r"event types \[0\]\).*hold different event types"):
         stack([replace(a, meta={**a.meta, "event_types": [0]}), small_dataset("b", seed=1)], "s", *geometries)
+    lit = replace(a, meta={**a.meta, "phase": [[0.0, 0.4]]})
+    with pytest.raises(InputError, match=r"\(all\) hold different phases"):
+        stack([lit, small_dataset("b", seed=1)], "s", *geometries)
+    assert stack([lit, lit], "s", *geometries).meta["phase"] == [[0.0, 0.4]]

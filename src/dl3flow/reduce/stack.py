@@ -104,12 +104,13 @@ class _Sums:
                 f"the backgrounds of datasets '{first.name}' ({_spoken(first)}) and '{dataset.name}' ({_spoken(dataset)}) cannot be "
                 "stacked: reduce both with one background method"
             )
-        types = [d.meta.get("event_types") for d in (first, dataset)]
-        if types[0] != types[1]:
-            raise InputError(
-                f"datasets '{first.name}' (event types {types[0]}) and '{dataset.name}' ({types[1]}) hold different event types: fit "
-                "them jointly instead of stacking them"
-            )
+        for key, spoken in (("event_types", "event types"), ("phase", "phases")):
+            kinds = [d.meta.get(key) for d in (first, dataset)]
+            if kinds[0] != kinds[1]:
+                raise InputError(
+                    f"datasets '{first.name}' ({spoken} {kinds[0] or 'all'}) and '{dataset.name}' ({kinds[1] or 'all'}) hold different "
+                    f"{spoken}: fit them jointly instead of stacking them"
+                )
         pair = [(d.meta.get("telescope"), d.meta.get("instrument")) for d in (first, dataset)]
         if pair[0] != pair[1]:
             raise InputError(
@@ -222,7 +223,7 @@ class _Sums:
 
     def _meta(self) -> dict[str, Any]:
         first = self.first
-        kept = ("telescope", "instrument", "event_types")
+        kept = ("telescope", "instrument", "event_types", "phase")
         reasons = {name: bins.tolist() for name, bins in self.reasons.items()}
         return {
             "obs_ids": self.obs_ids,
