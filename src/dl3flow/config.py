@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.background.match import match_off_runs
-from dl3flow.background.section import parse_background
+from dl3flow.background.section import SHARED, parse_background
 from dl3flow.chain import FILTER, Chain, parse_chain
 from dl3flow.checks import as_choice, as_mapping, as_text, check_keys, check_name, find_entry
 from dl3flow.data.index import ObservationEntry
@@ -267,8 +267,9 @@ class _Reader:
             )
         if section.build is not None:
             runs = [off.run(obs_id) for obs_id in off.selected]
-            # of all energies and places: no bin of the reduction plays a part
-            told = {"background": sections["background"], "off": runs}
+            # of all energies and places: no bin of the reduction plays a part, and no option of the method itself
+            own = {k: v for k, v in sections["background"].items() if k in ("name", *SHARED)}
+            told = {"background": own, "off": runs}
             model = new_job("model_background", told, section.method, where=where)
             return Further(name, off.source, off.selected, {}, model)
         candidates = [off.source.entries[k] for k in off.selected]
