@@ -94,6 +94,18 @@ def test_check_finds_nothing_wrong_and_writes_nothing(
     assert sorted(Path.cwd().rglob("*")) == before
 
 
+def test_check_tells_warnings_apart(
+    analysis: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["warning: a header says nothing", "warning: nor does another"]
+    monkeypatch.setattr("dl3flow.findings.check_analysis", lambda *_: said)
+    assert main(["check", "a.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines() == [*said, "a.yaml: all is well, with warnings"]
+    monkeypatch.setattr("dl3flow.findings.check_analysis", lambda *_: [*said, "a file is wrong"])
+    assert main(["check", "a.yaml"]) == 1
+    assert capsys.readouterr().out.splitlines() == [*said, "a file is wrong"]
+
+
 def test_check_reports_a_mistake_in_the_configuration(
     analysis: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,11 @@ def as_text(value: Any, where: str) -> str:
 
 def check_name(name: Any, where: str) -> None:
     """Raise unless the value can name a product."""
+    if isinstance(name, bool):
+        raise InputError(
+            f"{where}: the name {name!r} is not possible: YAML reads off, on, no and yes as true or false; choose another name or "
+            "put it in quotes"
+        )
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise InputError(
             f"{where}: the name {name!r} is not possible: use letters, digits and . _ + -, beginning with a letter or digit"

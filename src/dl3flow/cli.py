@@ -142,8 +142,10 @@ def _check(words: list[str]) -> int:
     from dl3flow.findings import check_analysis
 
     findings = check_analysis(given.analysis, given.config)
-    print("\n".join(findings) if findings else f"{given.analysis}: all is well")
-    return 1 if findings else 0
+    wrong = [finding for finding in findings if not finding.startswith("warning: ")]
+    end = [] if wrong else [f"{given.analysis}: all is well{', with warnings' if findings else ''}"]
+    print("\n".join([*findings, *end]))
+    return 1 if wrong else 0
 
 
 def _inspect(words: list[str]) -> int:

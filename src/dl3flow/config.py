@@ -11,7 +11,6 @@ from dl3flow.background.match import match_off_runs
 from dl3flow.background.section import SHARED, parse_background
 from dl3flow.chain import FILTER, Chain, parse_chain
 from dl3flow.checks import as_choice, as_mapping, as_text, check_keys, check_name, find_entry
-from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators import MAPS, TABLES
@@ -21,15 +20,24 @@ from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.geometry.region import Geometry
 from dl3flow.geometry.regions import parse_regions
 from dl3flow.io.datasets import READERS, input_files
-from dl3flow.io.models_yaml import parse_models
-from dl3flow.io.region_files import read_region_file
 from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Component, Models
 from dl3flow.models.spectral import SPECTRAL_MODELS
 from dl3flow.plan import Analysis, Estimator, External, Fit, Further, Job, Plan, Reduction
 from dl3flow.reduce.select import select_observations
 from dl3flow.registry import Plugin, convert
-from dl3flow.sources import Group, Sources, canonical, existing_file, existing_path, missing_files, new_job
+from dl3flow.sources import (
+    Group,
+    Sources,
+    canonical,
+    existing_file,
+    existing_path,
+    index_row,
+    missing_files,
+    named_models,
+    new_job,
+    region_text,
+)
 
 MODES = ("joint", "stacked")
 ON_ERROR = ("stop", "skip")
@@ -83,7 +91,7 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
     ------
     InputError
     """
-    content = read_yaml(path)
+    content = as_mapping(read_yaml(path), str(path))
     keys = (
         "name",
         "observations",
@@ -194,7 +202,7 @@ class _Reader:
             )
         options = {
             "data": source.name,
-            "entries": [_row(source.entries[i]) for i in sorted({*selected, *reasons})],
+            "entries": [index_row(source.entries[i]) for i in sorted({*selected, *reasons})],
             "left_out": {str(i): str(left_out[i]) for i in sorted(left_out)},
             "failed": {str(i): problems[i] for i in sorted(problems)},
         }
@@ -203,8 +211,15 @@ class _Reader:
     def group_options(self) -> dict[str, Any]:
         """What the list of observations says of each group, and which reductions use it."""
         used = {name: entry["observations"] for name, entry in self.section("reductions")}
+        serves = {name: r.further.group for name, (r, _) in self.reductions.items() if r.further}
         return {
-            name: {**group.options, "reductions": sorted(key for key, value in used.items() if value == name)}
+            name: {
+                **group.options,
+                **{
+                    role: sorted(key for key, value in named.items() if value == name)
+                    for role, named in (("reductions", used), ("serves", serves))
+                },
+            }
             for name, group in self.groups.items()
         }
 
@@ -219,7 +234,7 @@ class _Reader:
         background, mask_file, used = self.background(entry.get("background"), f"{where}.background")
         recipe = entry["recipe"]
         if isinstance(recipe, Mapping) and isinstance(recipe.get("region"), str):
-            recipe = {**recipe, "region": _region_text(recipe["region"], f"{where}.recipe.region")}
+            recipe = {**recipe, "region": region_text(recipe["region"], f"{where}.recipe.region")}
         sections = {
             "recipe": recipe,
             "safe_mask": entry.get("safe_mask", []),
@@ -309,18 +324,18 @@ class _Reader:
                 mask_file = (str(existing_file(text, f"{where}.exclusion")),)
                 del options["exclusion"]
             else:
-                options["exclusion"] = _region_text(text, f"{where}.exclusion")
+                options["exclusion"] = region_text(text, f"{where}.exclusion")
         section = parse_background(options, where)
         used: list[Plugin | str] = []
         if section.subtract is not None:
-            options["subtract"], _ = _read_models(section.subtract, f"{where}.subtract")
+            options["subtract"], _ = named_models(section.subtract, f"{where}.subtract")
             used += ["dl3flow.fit.npred", "dl3flow.io.models_yaml"]
         return options, mask_file, used
 
     def read_models(self) -> tuple[Any, Models | None]:
         where = f"{self.path}: models"
         if "models" in self.content:
-            return _read_models(self.content["models"], where)
+            return named_models(self.content["models"], where)
         if self.content.get("fits"):
             raise InputError(
                 f"{where}: the section is missing: name a model file, or write `components:` here"
@@ -358,7 +373,7 @@ class _Reader:
         for dataset, text in as_mapping(entry.get("region", {}), f"{where}.region").items():
             find_entry(dataset, datasets, "dataset of this fit", f"{where}.region")
             place = f"{where}.region.{dataset}"
-            regions[dataset] = _region_text(as_text(text, place), place)
+            regions[dataset] = region_text(as_text(text, place), place)
             parse_regions(regions[dataset], place)
             if dataset in self.reductions and self.reductions[dataset][1].makes_spectra:
                 raise InputError(
@@ -568,11 +583,6 @@ class _Reader:
         )
 
 
-def _row(entry: ObservationEntry) -> dict[str, Any]:
-    keys = ("obs_id", "target", "telescope", "ra", "dec", "tstart", "tstop", "livetime", "quality")
-    return {key: getattr(entry, key) for key in keys}
-
-
 def _is_same_spectrum(simulated: Mapping[str, Any], spectral: Component) -> bool:
     if SPECTRAL_MODELS.find(simulated["type"], "spectral").name != spectral.kind:
         return False
@@ -584,16 +594,3 @@ def _is_same_spectrum(simulated: Mapping[str, Any], spectral: Component) -> bool
 
 def _takes_no_fit(plugin: Plugin) -> bool:
     return type(None) in get_args(get_type_hints(plugin.function).get("result"))
-
-
-def _region_text(text: str, where: str) -> str:
-    """DS9 text as given, or that of a region file."""
-    return text if ";" in text or "(" in text else read_region_file(existing_file(text, where))
-
-
-def _read_models(entry: Any, where: str) -> tuple[Any, Models]:
-    """Models of a file, or written in place: their text as plain values, and checked."""
-    if isinstance(entry, str):
-        path = existing_file(entry, where)
-        entry, where = read_yaml(path), str(path)
-    return entry, parse_models(entry, where)

@@ -15,7 +15,9 @@ from dl3flow.io.yaml import read_yaml
 
 
 def check_analysis(path: Path, config_path: Path) -> list[str]:
-    """Findings of a full check of one analysis, one sentence each: its configuration, then every DL3 file it uses.
+    """Findings of a full check of one analysis, one sentence each: its configuration, then every file it uses.
+
+    What is only to be known, not to be repaired, begins with ``warning: ``.
 
     Parameters
     ----------
@@ -46,6 +48,6 @@ def check_analysis(path: Path, config_path: Path) -> list[str]:
 def _findings(read: Callable[[], Observation | FitData]) -> list[str]:
     """What reading a file has to say: the sentence of its error, or its warnings."""
     try:
-        return [str(warning) for warning in read().meta.get("warnings", [])]
+        return [f"warning: {warning}" for warning in read().meta.get("warnings", [])]
     except InputError as error:
         return [str(error)]

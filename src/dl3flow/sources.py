@@ -11,8 +11,11 @@ from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest
 from dl3flow.errors import InputError, choices
 from dl3flow.io.gadf_index import read_index
+from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.provenance import canonical_json
+from dl3flow.io.region_files import read_region_file
 from dl3flow.io.yaml import read_yaml
+from dl3flow.models.source import Models
 from dl3flow.plan import DataSource, Job
 from dl3flow.registry import Plugin
 from dl3flow.simulate.plan import observation_entries, parse_simulation
@@ -153,3 +156,22 @@ def _plain(value: Any, where: str) -> Any:
     raise InputError(
         f"{where}: expected text, a number, a list or a mapping, found {value!r}: put it in quotes"
     )
+
+
+def region_text(text: str, where: str) -> str:
+    """DS9 text as given, or that of a region file."""
+    return text if ";" in text or "(" in text else read_region_file(existing_file(text, where))
+
+
+def named_models(entry: Any, where: str) -> tuple[Any, Models]:
+    """Models of a file, or written in place: their text as plain values, and checked."""
+    if isinstance(entry, str):
+        path = existing_file(entry, where)
+        entry, where = read_yaml(path), str(path)
+    return entry, parse_models(entry, where)
+
+
+def index_row(entry: ObservationEntry) -> dict[str, Any]:
+    """What the list of observations takes from the index."""
+    keys = ("obs_id", "target", "telescope", "ra", "dec", "tstart", "tstop", "livetime", "quality")
+    return {key: getattr(entry, key) for key in keys}

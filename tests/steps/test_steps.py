@@ -23,6 +23,7 @@ from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.products import read_observation_table
 from dl3flow.io.provenance import collect_provenance
 from dl3flow.io.skymaps import write_sky_map
+from dl3flow.reduce.outcome import COLUMNS, outcome
 from dl3flow.steps import reduce_observation, select_observations
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,6 +177,8 @@ def test_the_list_tells_counts_and_reasons(reduce, plain: Dataset, tmp_path: Pat
     used, left_out = read_observation_table(out)
     assert (used["obs_id"], used["status"], used["reason"]) == (1001, "selected", "")
     assert used["counts"] == plain.counts.data[plain.mask_safe].sum()
+    # the dataset's, which is that of the times that were used
+    assert used["livetime"] == plain.meta["livetime"]
     assert used["events"] == plain.meta["n_events"] > used["binned"] == plain.counts.data.sum()
     assert used["norm"] == pytest.approx(norm(inputs["datasets"][0]))
     assert (left_out["obs_id"], left_out["status"], left_out["reason"]) == (
@@ -193,3 +196,12 @@ def test_stop_lists_failures_and_skip_leaves_them_out(reduce) -> None:
         read_fit_datasets([good, bad], "stop")
     with pytest.warns(UserWarning, match="1001 is left out: "):
         assert [dataset.name for dataset in read_fit_datasets([good, bad], "skip")] == ["cube-1001"]
+
+
+def test_runs_that_give_a_background_are_not_left_out() -> None:
+    entry = dict.fromkeys(COLUMNS) | {"obs_id": 7, "livetime": 1.0}
+    group = {"data": "sim", "left_out": {}, "failed": {}, "reductions": [], "serves": ["built", "on-off"]}
+    row = outcome("empty", group, entry, {}, lambda key: None)  # type: ignore[arg-type, return-value]
+    assert (row["status"], row["reason"]) == ("background", "gives the background of built, on-off")
+    row = outcome("empty", {**group, "serves": []}, entry, {}, lambda key: None)  # type: ignore[arg-type, return-value]
+    assert (row["status"], row["reason"]) == ("left out", "in no reduction")

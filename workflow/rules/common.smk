@@ -49,12 +49,19 @@ def lock_folder():
 
 
 def failures():
-    """The sentences in which jobs of this run ended, each once."""
+    """The sentences in which jobs of this run ended, each once; of a defect the place and the last line."""
     logs = sorted(path for path in Path(results, "logs").rglob("*.log") if path.stat().st_mtime >= started)
-    ends = [path.read_text(errors="replace").split("dl3flow: ") for path in logs]
-    return dict.fromkeys(
-        end[-1].strip() for end in ends if len(end) > 1 and not end[-1].startswith("warning: ")
-    )
+    told = []
+    for path in logs:
+        text = path.read_text(errors="replace")
+        end = text.split("dl3flow: ")
+        if "Traceback (most recent call last)" in text:
+            told.append(
+                f"a defect of dl3flow, please report it with the file {path}: {text.rstrip().splitlines()[-1]}"
+            )
+        elif len(end) > 1 and not end[-1].startswith("warning: "):
+            told.append(end[-1].strip())
+    return dict.fromkeys(told)
 
 
 def reduction_of(wildcards):

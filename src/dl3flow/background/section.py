@@ -13,7 +13,7 @@ import numpy as np
 from dl3flow.background import BACKGROUNDS
 from dl3flow.background.match import match_off_runs
 from dl3flow.data.maps import Map
-from dl3flow.errors import InputError
+from dl3flow.errors import InputError, choices
 from dl3flow.geometry import shapes
 from dl3flow.geometry.axis import PositiveAngle
 from dl3flow.geometry.region import Geometry, RegionGeometry
@@ -97,6 +97,13 @@ def parse_background(entry: Any, where: str) -> BackgroundSection:
         raise InputError(
             f"{where}: expected an entry such as `{{name: fov, method: scale}}`, found {entry!r}"
         )
+    if "name" in entry:
+        known = [*BACKGROUNDS.find(entry["name"], f"{where}.name").options, *SHARED]
+        for key in entry:
+            if key != "name" and key not in known:
+                raise InputError(
+                    f"{where}: unknown option '{key}' of '{entry['name']}': {choices(str(key), known)}"
+                )
     method, options = BACKGROUNDS.bind({k: v for k, v in entry.items() if k not in SHARED}, where)
     binsz = entry.get("exclusion_binsz")
     runs, builder = entry.get("runs"), method.companions.get("build")

@@ -80,6 +80,11 @@ def light_curve(
 
 def _interval(dataset: Dataset) -> dict[str, u.Quantity]:
     gti = dataset.gti
+    if not len(gti.start):
+        raise InputError(
+            f"estimator light_curve: dataset '{dataset.name}' has no good time intervals, so its times are not known: take a fit "
+            "without it"
+        )
     ends = (gti.reference + gti.start.min(), gti.reference + gti.stop.max())
     return {name: t.tt.mjd * u.d for name, t in zip(("time_min", "time_max"), ends, strict=True)}
 

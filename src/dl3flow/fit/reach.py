@@ -81,17 +81,23 @@ def counted_twice(datasets: Sequence[FitData]) -> list[str]:
     for dataset in datasets:
         if isinstance(dataset, FluxPointsData):
             continue
-        kind = [str(dataset.meta.get(key)) for key in ("telescope", "event_types", "phase")]
+        kind = [str(dataset.meta.get(key)) for key in ("event_types", "phase")]
         for obs_id in dataset.meta["obs_ids"]:
             before = seen.setdefault((str(obs_id), *kind), [])
             for other in before:
-                if _meet(other, dataset):
+                if _is_one_telescope(other, dataset) and _meet(other, dataset):
                     told[
                         f"datasets '{other.name}' and '{dataset.name}' hold the same observation at the same energies: its events "
                         "count twice and errors come out too small"
                     ] = None
             before.append(dataset)
     return list(told)
+
+
+def _is_one_telescope(one: Dataset, other: Dataset) -> bool:
+    """True unless both name a telescope, and not the same."""
+    names = [str(d.meta.get("telescope") or "unknown").lower() for d in (one, other)]
+    return "unknown" in names or names[0] == names[1]
 
 
 def _without_data(datasets: Sequence[Dataset]) -> list[str]:

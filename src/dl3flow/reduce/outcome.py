@@ -25,7 +25,8 @@ def outcome(
     Parameters
     ----------
     name, group : str, mapping
-        The group of observations: ``data``, ``left_out`` and ``failed`` (reasons by obs_id) and ``reductions`` that use it.
+        The group of observations: ``data``, ``left_out`` and ``failed`` (reasons by obs_id), ``reductions`` that use it and those
+        whose background it ``serves``.
     entry : mapping
         Index entry with the `COLUMNS`.
     failures : mapping
@@ -36,7 +37,7 @@ def outcome(
     Returns
     -------
     row : dict
-        ``status`` is selected, failed or left out.
+        ``status`` is selected, background (of other observations), failed or left out.
     """
     obs_id = str(entry["obs_id"])
     row = {"observations": name, "data": group["data"], **{key: entry[key] for key in COLUMNS}}
@@ -48,13 +49,21 @@ def outcome(
     good = [key for key in keys if key not in failures]
     reasons = [f"{key[0]}: {failures[key]}" if good else failures[key] for key in keys if key in failures]
     reason = "; ".join(dict.fromkeys(reasons))
+    if not keys and group.get("serves"):
+        return {
+            **row,
+            "status": "background",
+            "reason": f"gives the background of {', '.join(group['serves'])}",
+        }
     if not good:
         return {**row, "status": "failed" if keys else "left out", "reason": reason or "in no reduction"}
     dataset = read(good[0])
     norm = dataset.meta.get("background", {})
-    off = dataset.background
+    off, livetime = dataset.background, dataset.meta.get("livetime")
     return {
         **row,
+        # the index tells of the whole run, the dataset of the times that were used
+        "livetime": row["livetime"] if livetime is None else livetime,
         "status": "selected",
         "reason": reason,
         **({"events": int(dataset.meta["n_events"])} if "n_events" in dataset.meta else {}),

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dl3flow.data.products import FitResult, FluxPoints, LightCurve
 from dl3flow.report.numbers import MISSING, general, number, short, unit_text, with_error
 from dl3flow.report.svg import inline_svg
-from dl3flow.report.tables import Table, alternative, product_table
+from dl3flow.report.tables import Table, alternative, count_points, product_table
 
 _MOST_IDS = 12
 _CAPTIONS = {
@@ -383,9 +383,9 @@ def _summary(
                         value = with_error(p.value, p.error) + Markup(" ") + unit_text(p.unit)
                         rows.append([f"{source.name}.{p.name}", value, f"fit {name}"])
     for name, table in tables.items():
-        limits = int(np.sum(np.asarray(table.table["is_ul"], dtype=bool)))
+        measured, limits = count_points(table.table)
         noun = "flux points" if isinstance(table, FluxPoints) else "time bins"
-        rows.append([name, f"{len(table.table) - limits} {noun} and {limits} upper limits", f"table {name}"])
+        rows.append([name, f"{measured} {noun} and {limits} upper limits", f"table {name}"])
     rows += [["Simulated truth", sentence(n, r), f"fit {n}"] for n, r in comparisons.items() if r]
     return Table("Key results", ["Quantity", "Result", "Where"], rows)
 

@@ -51,12 +51,17 @@ class Table:
         return column == 0 or self.headings[column] in _TEXT_HEADINGS
 
 
+def count_points(table: QTable) -> tuple[int, int]:
+    """Numbers of measured points and of upper limits; bins without a valid result are neither."""
+    is_ul = np.asarray(table["is_ul"], dtype=bool)
+    value, limit = (np.isfinite(np.asarray(table[name], dtype=float)) for name in ("norm", "norm_ul"))
+    return int(np.sum(~is_ul & value)), int(np.sum(is_ul & limit))
+
+
 def alternative(table: FluxPoints | LightCurve) -> str:
     """Words in place of the picture of a product."""
-    limits = int(np.sum(np.asarray(table.table["is_ul"], dtype=bool)))
-    return (
-        f"{len(table.table) - limits} measured bins, {limits} upper limits; the numbers stand in the table."
-    )
+    measured, limits = count_points(table.table)
+    return f"{measured} measured bins, {limits} upper limits; the numbers stand in the table."
 
 
 def product_table(name: str, product: FluxPoints | LightCurve) -> Table:
