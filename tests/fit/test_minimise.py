@@ -13,7 +13,6 @@ from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit, source_ts
 from dl3flow.fit.npred import predict_counts
 from dl3flow.fit.reach import counted_twice
-from dl3flow.fit.reach import counted_twice
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.models.source import Component, Models, Parameter
 
