@@ -47,7 +47,9 @@ def test_closed_forms() -> None:
 
 
 def test_background_maximises_the_likelihood() -> None:
-    n_on, n_off, alpha, mu_sig = _columns([(2.5, 4, 9, 0.3, 0), (-0.4, 3, 5, 0.3, 0), (1e4, 10000, 3, 1e-3, 0)])
+    n_on, n_off, alpha, mu_sig = _columns(
+        [(2.5, 4, 9, 0.3, 0), (-0.4, 3, 5, 0.3, 0), (1e4, 10000, 3, 1e-3, 0)]
+    )
     best = wstat_background(n_on, n_off, alpha, mu_sig)
 
     def log_likelihood(b: np.ndarray) -> np.ndarray:
