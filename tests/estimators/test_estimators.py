@@ -171,3 +171,10 @@ def test_bins_across_the_edges_of_points_are_told(datasets: list[Dataset], resul
         f"energy bins that lie across an edge are in no point, of {image.name} (1): give all datasets the same energy axis to use them"
     ]
     assert estimate(datasets, result, **options).meta["warnings"] == []
+
+
+def test_a_light_curve_of_data_without_times_is_refused(datasets: list[Dataset], result: FitResult) -> None:
+    timeless = replace(datasets[0], gti=replace(datasets[0].gti, start=[] * u.s, stop=[] * u.s))
+    estimate, options = TABLES.bind({"name": "light_curve", "source": "s"}, "curve")
+    with pytest.raises(InputError, match="dataset 'd0' has no good time intervals"):
+        estimate([timeless, datasets[1]], result, **options)
