@@ -69,6 +69,10 @@ def test_a_run_through_the_chain(demo_run: Any) -> None:
     ("sections", "words"),
     [
         ({**SPECTRUM, "safe_mask": {"name": "aeff_max"}}, "safe_mask: expected a list"),
+        (
+            {**SPECTRUM, "background": RING},
+            "'ring' measures around every pixel of a map, and the recipe 'spectrum'",
+        ),
         ({**SPECTRUM, "background": {"name": "off_runs"}}, "'off_runs' needs further runs: give `runs`"),
         (
             {**SPECTRUM, "background": {"name": "reflected", "runs": {"observations": "x"}}},

@@ -91,12 +91,18 @@ def parse_chain(options: Mapping[str, Any], where: str) -> Chain:
             f"{where}safe_mask: expected a list such as `[{{name: aeff_default}}]`, found {masks!r}"
         )
     background = options.get("background")
-    return Chain(
+    chain = Chain(
         recipe,
         bound,
         tuple(SAFE_MASKS.bind(mask, f"{where}safe_mask[{n}]") for n, mask in enumerate(masks)),
         None if background is None else parse_background(background, f"{where}background"),
     )
+    if chain.background is not None and chain.makes_image and chain.makes_spectra:
+        raise InputError(
+            f"{where}background: '{chain.background.method.name}' measures around every pixel of a map, and the recipe '{recipe.name}' makes "
+            "spectra: take the recipe `cube`, or a background such as `reflected`"
+        )
+    return chain
 
 
 def reduce_observation(

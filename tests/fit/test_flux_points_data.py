@@ -1,6 +1,7 @@
 """Flux points as data of a fit: chi2 by hand, its gradient, and beside counts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
@@ -85,3 +86,14 @@ def test_limits() -> None:
     assert limited.mask.tolist() == [False, True, False]
     with pytest.raises(InputError, match="flux points have no sky"):
         limit_sky([points], {"p": "icrs;circle(1, 1, 1)"})
+
+
+def test_points_left_out_are_told_and_none_at_all_is_refused(point_models: Callable[..., Models]) -> None:
+    points = _points([3e-10, 1e-12, 1e-14], [1e-11] * 3, [1e-11] * 3, [True, True, False])
+    told = replace(points, meta={"warnings": ["p: 1 of 3 flux points are limits"]})
+    assert "p: 1 of 3 flux points are limits" in fit([told], point_models()).minimiser["warnings"]
+    none = replace(points, mask=np.zeros(3, dtype=bool))
+    models = point_models()
+    spectral = replace(models, sources=(replace(models.sources[0], spatial=None),))
+    with pytest.raises(InputError, match="source 's' is seen by no dataset"):
+        fit([none], spectral)

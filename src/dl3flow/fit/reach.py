@@ -40,6 +40,10 @@ def constrained(datasets: Sequence[FitData], models: Models) -> tuple[Models, li
                 f"fit (datasets: {', '.join(sorted(names))}): correct its `datasets_names`"
             )
         seen = [d for d in datasets if for_dataset(d.name, source.datasets)]
+        if source.spatial is None and not any(_reaches(d, source) for d in seen):
+            raise InputError(
+                f"source '{source.name}' is seen by no dataset: none of those that it is fitted to has any exposure or flux point in the fit"
+            )
         if not any(_reaches(d, source) for d in seen):
             at = source_position(source).icrs
             raise InputError(
@@ -50,6 +54,7 @@ def constrained(datasets: Sequence[FitData], models: Models) -> tuple[Models, li
     placed = [source for source in models.sources if source.spatial is not None]
     with_responses = [d for d in datasets if isinstance(d, Dataset)]
     warnings += _without_data(with_responses)
+    warnings += [w for d in datasets if isinstance(d, FluxPointsData) for w in d.meta.get("warnings", ())]
     for d in with_responses:
         held = [source.name for source in placed if for_dataset(d.name, source.datasets)]
         if held and isinstance(d.geom, RegionGeometry) and not d.geom.is_known:
