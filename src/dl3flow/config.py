@@ -427,7 +427,7 @@ class _Reader:
                 )
                 if source.get("frame", "icrs") == frame_of(model):
                     values |= {"lon_0": source["lon"], "lat_0": source["lat"]}
-                known = {p.name for component in model.components for p in component.parameters}
+                known = {p.name for component in model.parts.values() for p in component.parameters}
                 found.update({f"{model.name}.{key}": value for key, value in values.items() if key in known})
         return found
 

@@ -5,8 +5,9 @@ import pytest
 from scipy.integrate import quad
 
 from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.models.pixels import PixelGrid, oversampling, pixel_fractions
 from dl3flow.models.source import Component, Models, Parameter, Source
-from dl3flow.models.spatial import SPATIAL_MODELS, PixelGrid, oversampling, pixel_fractions
+from dl3flow.models.spatial import SPATIAL_MODELS
 from dl3flow.models.spectral import NORM_MODELS, SPECTRAL_MODELS
 from dl3flow.registry import Plugin
 

@@ -35,6 +35,43 @@ class DatasetStat:
 
 
 @dataclass(frozen=True, eq=False)
+class Profile:
+    """Statistic along one parameter, all others at their best for each value.
+
+    Attributes
+    ----------
+    name : str
+    values : array, shape (n,)
+        In the parameter's unit, increasing.
+    stat : array, shape (n,)
+        Above the best fit's.
+    """
+
+    name: str
+    values: np.ndarray
+    stat: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Contour:
+    """Where the statistic, all other parameters at their best, lies a fixed height above the best fit's.
+
+    Attributes
+    ----------
+    names : tuple of two str
+    n_sigma : float
+        The contour holds the true values with the probability of ``n_sigma`` of one Gaussian variable.
+    x, y : array, shape (n,)
+        Points of the closed line, in the parameters' units.
+    """
+
+    names: tuple[str, str]
+    n_sigma: float
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class FitResult:
     """A finished fit.
 
@@ -54,6 +91,11 @@ class FitResult:
     datasets : tuple of DatasetStat
     minimiser : mapping
         ``name``, ``edm``, ``n_evaluations``, ``at_limit`` (list of names), ``warnings`` (list of sentences).
+    minos : mapping of (minus, plus)
+        Distances (both positive) to where the profiled statistic is one above the best, by parameter; NaN where it never is.
+    profiles : mapping of Profile
+        By parameter.
+    contours : tuple of Contour
     """
 
     success: bool
@@ -64,6 +106,9 @@ class FitResult:
     covariance: np.ndarray
     datasets: tuple[DatasetStat, ...]
     minimiser: Mapping[str, Any]
+    minos: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    contours: tuple[Contour, ...] = ()
 
     @property
     def n_bins(self) -> int:

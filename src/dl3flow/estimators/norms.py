@@ -127,7 +127,7 @@ def reference_columns(source: Source, low: u.Quantity, high: u.Quantity) -> dict
     columns : dict of Quantity, shape (n,)
         e_ref (geometric mean), e_min, e_max, ref_dnde, ref_flux, ref_eflux, ref_e2dnde.
     """
-    spectral = bind(source.name, source.spectral, {})
+    spectral = bind(source, "spectral", {})
     e_ref = np.sqrt(low * high).to(ENERGY)
 
     def spectrum(energy: np.ndarray) -> np.ndarray:

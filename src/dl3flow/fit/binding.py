@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dl3flow.errors import InputError
-from dl3flow.models.source import Component, Models
-from dl3flow.models.spatial import SPATIAL_MODELS
-from dl3flow.models.spectral import NORM_MODELS, SPECTRAL_MODELS
-from dl3flow.registry import Plugin
+from dl3flow.models.resolve import ModelFunction, resolve
+from dl3flow.models.source import Model, Models, full_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +16,7 @@ class Binding:
 
     Attributes
     ----------
-    plugin : Plugin
+    plugin : ModelFunction
     start : array, shape (n_par,)
         Values in internal units; what frozen parameters keep.
     slots : int array, shape (n_par,)
@@ -27,7 +25,7 @@ class Binding:
         Internal units per unit of the free vector.
     """
 
-    plugin: Plugin
+    plugin: ModelFunction
     start: np.ndarray
     slots: np.ndarray
     factors: np.ndarray
@@ -81,34 +79,27 @@ def free_parameters(models: Models) -> tuple[tuple[str, ...], Mapping[str, int]]
     return tuple(names), position
 
 
-def bind(model: str, component: Component, position: Mapping[str, int]) -> Binding:
-    """Binding of one component of the model named ``model``.
+def bind(model: Model, part: str, position: Mapping[str, int]) -> Binding:
+    """Binding of one part (spectral, spatial, temporal) of a model.
 
     Raises
     ------
     InputError
         If a value is not finite.
     """
-    plugin = find_plugin(component, model)
+    component = model.parts[part]
+    found = resolve(component, part, f"model '{model.name}'")
     start, slots, factors = [], [], []
-    for parameter, (unit, _) in zip(component.parameters, plugin.parameters.values(), strict=True):
+    for name, parameter, unit in zip(full_names(model)[part], component.parameters, found.units, strict=True):
         factor = float((1.0 * parameter.unit).to_value(unit))
         if not np.isfinite(parameter.value):
             raise InputError(
-                f"model '{model}': the parameter '{parameter.name}' is {parameter.value}: give it a finite value"
+                f"model '{model.name}': the parameter '{parameter.name}' is {parameter.value}: give it a finite value"
             )
         start.append(parameter.value * factor)
         factors.append(factor)
-        slots.append(position.get(f"{model}.{parameter.name}", -1))
-    return Binding(plugin, np.array(start), np.array(slots, dtype=int), np.array(factors))
-
-
-def find_plugin(component: Component, model: str) -> Plugin:
-    """Registered function of a component, of whichever kind."""
-    for registry in (SPECTRAL_MODELS, NORM_MODELS):
-        if component.kind in registry.names():
-            return registry.find(component.kind, model)
-    return SPATIAL_MODELS.find(component.kind, f"model '{model}'")
+        slots.append(position.get(name, -1))
+    return Binding(found, np.array(start), np.array(slots, dtype=int), np.array(factors))
 
 
 def for_dataset(name: str, datasets: Sequence[str] | None) -> bool:

@@ -23,8 +23,8 @@ from dl3flow.fit.npred import (
 from dl3flow.fit.reach import constrained, maps_of
 from dl3flow.fit.search import SEARCH_RADIUS, best_position
 from dl3flow.kernels.statistics import wstat_background
+from dl3flow.models.pixels import oversampling
 from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
-from dl3flow.models.spatial import oversampling
 
 _MAX_ROUNDS = 5
 # a better place must promise this gain in stat before a fit is begun again from there
@@ -142,7 +142,7 @@ def _too_small(datasets: Sequence[FitData], models: Models) -> dict[str, Paramet
     for source in models.sources:
         if source.spatial is None:
             continue
-        name = bind(source.name, source.spatial, {}).plugin.companions.get("size")
+        name = bind(source, "spatial", {}).plugin.companions.get("size")
         if name and not source.spatial[name].frozen and source.spatial[name].quantity < pixel / 3:
             small[f"{source.name}.{name}"] = source.spatial[name]
     return small
@@ -282,8 +282,8 @@ def _is_coarse(datasets: Sequence[FitData], built: Models, found: Models) -> boo
     for before, after in zip(built.sources, found.sources, strict=True):
         if before.spatial is None or after.spatial is None:
             continue
-        old = bind(before.name, before.spatial, {})
-        new = bind(after.name, after.spatial, {})
+        old = bind(before, "spatial", {})
+        new = bind(after, "spatial", {})
         geometries = [d.counts.sky for d in maps_of(datasets)]
         if any(
             oversampling(new.plugin, new.start, g) > oversampling(old.plugin, old.start, g)

@@ -26,8 +26,8 @@ from dl3flow.irf.edisp import kernels_from_density
 from dl3flow.kernels.convolve import build_convolution, convolve, correlate, psf_kernels
 from dl3flow.kernels.integrate import gauss_legendre_bins
 from dl3flow.kernels.interpolate import hat_matrix
+from dl3flow.models.pixels import PixelGrid, oversampling, pixel_fractions
 from dl3flow.models.source import BackgroundModel, Models, Source
-from dl3flow.models.spatial import PixelGrid, oversampling, pixel_fractions
 from dl3flow.units import ENERGY, EXPOSURE
 
 # relative step of the central differences that give a template's derivatives
@@ -420,7 +420,7 @@ def build_weight(
     if model is None:
         ones, none = np.ones(len(energy)), np.zeros((0, len(energy)))
         return lambda x: (ones, none, None)
-    binding = bind(model.name, model.spectral, free_parameters(models)[1])
+    binding = bind(model, "spectral", free_parameters(models)[1])
 
     def weight(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Binding | None]:
         values = binding.values(x)
@@ -437,8 +437,8 @@ def build_signals(dataset: Dataset, models: Models) -> tuple[Callable[[np.ndarra
         build_signal(
             dataset,
             s,
-            bind(s.name, s.spectral, position),
-            None if s.spatial is None else bind(s.name, s.spatial, position),
+            bind(s, "spectral", position),
+            None if s.spatial is None else bind(s, "spatial", position),
         )
         for s in models.sources
         if for_dataset(dataset.name, s.datasets)
@@ -459,7 +459,7 @@ def build_fluxes(
     at = energy.to_value(ENERGY)[:, None]
     # a bin of one point with the weight one is that point
     spectra = [
-        Spectrum(bind(s.name, s.spectral, position), at, np.ones(at.shape))
+        Spectrum(bind(s, "spectral", position), at, np.ones(at.shape))
         for s in models.sources
         if for_dataset(name, s.datasets)
     ]

@@ -175,9 +175,9 @@ def _reaches(dataset: FitData, source: Source) -> bool:
         return bool((dataset.exposure.data > 0).any())
     if isinstance(dataset.geom, RegionGeometry):
         # an extended source may be centred outside the region
-        extended = "resolution" in bind(source.name, source.spatial, {}).plugin.companions
+        extended = "resolution" in bind(source, "spatial", {}).plugin.companions
         return extended or sees(dataset.geom, source_position(source))
-    spatial = bind(source.name, source.spatial, {})
+    spatial = bind(source, "spatial", {})
     reach = spatial.plugin.companions["radius"](*spatial.start) + 2 * np.radians(dataset.counts.sky.binsz)
     if dataset.psf is not None:
         reach += float(dataset.psf.psf.axis("rad").edges[-1].to_value(u.rad))

@@ -76,7 +76,7 @@ def _score(dataset: Dataset, others: Models, source: Source) -> tuple[np.ndarray
     good = dataset.mask & (mu > 0)
     safe = np.where(good, mu, 1.0)
     response = response_at(dataset, source_position(source))
-    spectral = bind(source.name, source.spectral, {})
+    spectral = bind(source, "spectral", {})
     points, weights = gauss_legendre_bins(dataset.energy_true.edges.to_value(ENERGY))
     flux = (weights * spectral.plugin.function(points, *spectral.start)).sum(axis=1)
     per_bin = flux * response.exposure.max(axis=(1, 2))

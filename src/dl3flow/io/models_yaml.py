@@ -19,7 +19,7 @@ from dl3flow.errors import InputError, choices
 from dl3flow.io.files import read_text, write_product, write_text
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.yaml import dump_yaml, read_yaml
-from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
+from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source, full_names
 from dl3flow.models.spatial import SPATIAL_MODELS
 from dl3flow.models.spectral import NORM_MODELS, SPECTRAL_MODELS
 from dl3flow.registry import Plugin, Registry
@@ -118,7 +118,7 @@ def write_models(
 def models_to_mapping(models: Models) -> dict[str, Any]:
     """``{components: [...]}`` in plain values, as `parse_models` reads it; limits that are none are NaN."""
     components: list[dict[str, Any]] = []
-    for model in models.all:
+    for model in _in_file(models):
         is_source = isinstance(model, Source)
         entry: dict[str, Any] = {
             "name": model.name,
@@ -131,6 +131,10 @@ def models_to_mapping(models: Models) -> dict[str, Any]:
             entry["spatial"] = _component_entry(model.spatial, SPATIAL_MODELS)
         components.append(entry)
     return {"components": components}
+
+
+def _in_file(models: Models) -> tuple[Source | BackgroundModel, ...]:
+    return (*models.sources, *models.backgrounds)
 
 
 def parse_models(mapping: Any, where: str) -> Models:
@@ -410,6 +414,11 @@ def _in_file_order(component: Component) -> list[Parameter]:
     return sorted(component.parameters, key=lambda parameter: parameter.name not in _FIRST)
 
 
+def _names_in_file_order(names: Sequence[str], component: Component) -> list[str]:
+    pairs = zip(names, component.parameters, strict=True)
+    return [name for name, parameter in sorted(pairs, key=lambda pair: pair[1].name not in _FIRST)]
+
+
 def _parameter_entry(parameter: Parameter) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": parameter.name, "value": float(parameter.value)}
     if unit := _unit_text(parameter.unit):
@@ -445,16 +454,21 @@ def _free_names(models: Models) -> tuple[str, ...]:
 def _file_name(models: Models, name: str) -> str:
     """Name in a covariance file: ``crab.spectral.index`` of ``crab.index``."""
     for model in models.all:
-        for part, component in zip(("spectral", "spatial"), model.components, strict=False):
-            for parameter in component.parameters:
-                if f"{model.name}.{parameter.name}" == name:
+        for part, names in full_names(model).items():
+            for full, parameter in zip(names, model.parts[part].parameters, strict=True):
+                if full == name:
                     return f"{model.name}.{part}.{parameter.name}"
     raise KeyError(name)
 
 
 def _covariance_table(models: Models, free: Sequence[str], covariance: np.ndarray) -> Table:
     parameters = models.parameters()
-    ordered = [f"{m.name}.{p.name}" for m in models.all for c in m.components for p in _in_file_order(c)]
+    ordered = [
+        full
+        for m in _in_file(models)
+        for part, component in m.parts.items()
+        for full in _names_in_file_order(full_names(m)[part], component)
+    ]
     places = {name: n for n, name in enumerate(free)}
     by_label = {parameters[name].link: n for name, n in places.items() if parameters[name].link}
     slots = np.array([places.get(name, by_label.get(parameters[name].link, -1)) for name in ordered])

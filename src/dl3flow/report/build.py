@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dl3flow.data.products import FitResult, FluxPoints, LightCurve
+from dl3flow.models.source import full_names
 from dl3flow.report.numbers import MISSING, general, number, short, unit_text, with_error
 from dl3flow.report.svg import inline_svg
 from dl3flow.report.tables import Table, alternative, count_points, product_table
@@ -377,11 +378,11 @@ def _summary(
                         f"fit {name}",
                     ]
                 )
-            for component in source.components:
-                for p in component.parameters:
-                    if f"{source.name}.{p.name}" in fit.free:
+            for names, component in zip(full_names(source).values(), source.parts.values(), strict=True):
+                for full, p in zip(names, component.parameters, strict=True):
+                    if full in fit.free:
                         value = with_error(p.value, p.error) + Markup(" ") + unit_text(p.unit)
-                        rows.append([f"{source.name}.{p.name}", value, f"fit {name}"])
+                        rows.append([full, value, f"fit {name}"])
     for name, table in tables.items():
         measured, limits = count_points(table.table)
         noun = "flux points" if isinstance(table, FluxPoints) else "time bins"
