@@ -145,6 +145,23 @@ class Dataset:
 
 
 @dataclass(frozen=True, eq=False)
+class NormProfiles:
+    """Likelihood profile of each of several flux points over its norm.
+
+    Attributes
+    ----------
+    ref_dnde : Quantity, shape (n,)
+        Differential flux of norm 1.
+    norm, stat : tuple of n arrays
+        Increasing norms, the best among them, and the statistic above its minimum there; empty where a point has none.
+    """
+
+    ref_dnde: u.Quantity
+    norm: tuple[np.ndarray, ...]
+    stat: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class FluxPointsData:
     """Measured fluxes as data of a fit, where no response is needed any more: the field's FluxPointsDataset.
 
@@ -158,6 +175,14 @@ class FluxPointsData:
         True for the points that enter a likelihood: measured, not limits.
     meta : mapping of JSON values
         ``warnings`` and, where known, ``telescope``.
+    stat_type : 'chi2', 'profile' or 'distrib'
+        What a fit makes of them: squares of (dnde - model) / error; the likelihood profile of each point; or these
+        squares for measured points and the probability of having measured less for upper limits.
+    profiles : NormProfiles or None
+        Not None for ``profile``.
+    limit, limit_error : Quantity, shape (n,), or None
+        Upper limits, NaN for measured points, and the Gaussian errors of the measurements behind them; not None for
+        ``distrib``, whose ``mask`` holds the limits too.
     """
 
     name: str
@@ -167,6 +192,10 @@ class FluxPointsData:
     errp: u.Quantity
     mask: np.ndarray
     meta: Mapping[str, Any]
+    stat_type: str = "chi2"
+    profiles: NormProfiles | None = None
+    limit: u.Quantity | None = None
+    limit_error: u.Quantity | None = None
 
 
 FitData = Dataset | FluxPointsData

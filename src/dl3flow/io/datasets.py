@@ -1,6 +1,7 @@
 """Reduced observations and stacks, in whichever of the two formats they are kept."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,8 @@ READERS: Mapping[str, Callable[[Path, str], FitData]] = {
     "dataset": read_fits_dataset,
     "ogip": read_ogip,
     "flux_points": read_flux_points_data,
+    "flux_points_profile": partial(read_flux_points_data, stat_type="profile"),
+    "flux_points_distrib": partial(read_flux_points_data, stat_type="distrib"),
 }
 
 

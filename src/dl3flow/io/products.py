@@ -41,6 +41,7 @@ FIT_FORMAT = "dl3flow.fit/1"
 _HDU = "FLUXPOINTS"
 _TIMES = ("time_min", "time_max")
 _OF_DATASETS = ("npred", "npred_excess", "counts")  # the field gives these a further axis, the dataset
+_SCANS = ("norm_scan", "stat_scan", "dloglike_scan")  # several values per row: the likelihood profile
 # Columns without which a table is no flux points, with their units.
 _NEEDED = {
     "e_ref": u.TeV,
@@ -354,6 +355,8 @@ def _flat(column: Any, name: str, n_rows: int, path: Path) -> Any:
     masked = np.ma.asarray(column)
     # what an ECSV table masks is not known
     data = np.asarray(masked.filled(np.nan) if masked.dtype.kind == "f" else masked)
+    if name in _SCANS and n_rows and data.size % n_rows == 0:
+        return data.reshape(n_rows, -1)
     if data.size != n_rows:
         raise InputError(
             f"{path}: the column '{name}' has {data.size} values in {n_rows} rows: keep one energy and one dataset"
