@@ -42,13 +42,13 @@ def _has_shape(mu: float = 0.0, sigma: float = 1.0, eta: float = 0.5) -> str:
 def _generalised_gradient(value: float, *, mu: float = 0.0, sigma: float = 1.0, eta: float = 0.5) -> float:
     scale, power = math.sqrt(2) * sigma, 1 / eta
     x = (value - mu) / scale
-    return 2 * power * math.copysign(abs(x) ** (power - 1), x) / scale if x else 0.0
+    return float(2 * power * math.copysign(abs(x) ** (power - 1), x) / scale) if x else 0.0
 
 
 def _generalised_curvature(value: float, *, mu: float = 0.0, sigma: float = 1.0, eta: float = 0.5) -> float:
     scale, power = math.sqrt(2) * sigma, 1 / eta
     x = max(abs(value - mu) / scale, _CLOSEST)
-    return 2 * power * (power - 1) * x ** (power - 2) / scale**2
+    return float(2 * power * (power - 1) * x ** (power - 2) / scale**2)
 
 
 @PRIORS.register(
@@ -61,7 +61,7 @@ def generalized_gaussian(value: float, *, mu: float = 0.0, sigma: float = 1.0, e
     """exp(-(|value - ``mu``| / (sqrt(2) ``sigma``))^(1 / ``eta``)): normal for 0.5, Laplace for 1, a box towards 0."""
     scale = math.sqrt(2) * sigma
     log_norm = math.log(2 * scale * eta) + math.lgamma(eta)
-    return 2.0 * (abs(value - mu) / scale) ** (1 / eta) + 2 * log_norm
+    return float(2 * (abs(value - mu) / scale) ** (1 / eta) + 2 * log_norm)
 
 
 def _is_range(min: float = 0.0, max: float = 1.0) -> str:

@@ -80,7 +80,7 @@ def mean_factor_gradient(
     if by_interval := model.companions.get("integral_gradient"):
         return np.asarray(np.sum(by_interval(start, stop, *values), axis=-1)) / total
     if by_time := model.companions.get("gradient"):
-        return np.sum(_quadrature(by_time, start, stop, values), axis=-1) / total
+        return np.asarray(np.sum(_quadrature(by_time, start, stop, values), axis=-1) / total)
     found = []
     for n, value in enumerate(values):
         step = np.zeros(len(values))
@@ -118,19 +118,19 @@ def _quadrature(
 
 
 @lru_cache(maxsize=1024)
-def _to_tt(scale: str, day: int) -> float:
+def _days_to_tt(scale: str, day: int) -> float:
     return float(Time(day, format="mjd", scale=scale).tt.mjd - day)
 
 
-def _tt(t_ref: float, scale: str) -> float:
+def to_tt(t_ref: float, scale: str) -> float:
     """MJD (TT) of one in another scale; the difference is taken as the same all day."""
     if scale == "tt" or not math.isfinite(t_ref):
         return t_ref
-    return t_ref + _to_tt(scale, math.floor(t_ref))
+    return t_ref + _days_to_tt(scale, math.floor(t_ref))
 
 
 def _constant_integral(start: np.ndarray, stop: np.ndarray, *, scale: Scale = "utc") -> np.ndarray:
-    return stop - start
+    return np.asarray(stop - start)
 
 
 def _constant_gradient(time: np.ndarray, *, scale: Scale = "utc") -> np.ndarray:
@@ -157,19 +157,19 @@ def _linear_gradient(
     time: np.ndarray, alpha: float, beta: float, t_ref: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
     one = np.ones(np.shape(time))
-    return np.array([one, time - _tt(t_ref, scale), -beta * one])
+    return np.array([one, time - to_tt(t_ref, scale), -beta * one])
 
 
 def _linear_integral(
     start: np.ndarray, stop: np.ndarray, alpha: float, beta: float, t_ref: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    return (stop - start) * linear.function((start + stop) / 2, alpha, beta, t_ref, scale=scale)
+    return np.asarray((stop - start) * linear.function((start + stop) / 2, alpha, beta, t_ref, scale=scale))
 
 
 def _linear_integral_gradient(
     start: np.ndarray, stop: np.ndarray, alpha: float, beta: float, t_ref: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    return (stop - start) * _linear_gradient((start + stop) / 2, alpha, beta, t_ref, scale=scale)
+    return np.asarray((stop - start) * _linear_gradient((start + stop) / 2, alpha, beta, t_ref, scale=scale))
 
 
 @TEMPORAL_MODELS.register(
@@ -189,11 +189,11 @@ def linear(
     scale: Scale = "utc",
 ) -> np.ndarray:
     """``alpha`` at ``t_ref``, growing by ``beta`` per day."""
-    return np.asarray(alpha + beta * (time - _tt(t_ref, scale)))
+    return np.asarray(alpha + beta * (time - to_tt(t_ref, scale)))
 
 
 def _decay_gradient(time: np.ndarray, t0: float, t_ref: float, *, scale: Scale = "utc") -> np.ndarray:
-    x = (time - _tt(t_ref, scale)) / t0
+    x = (time - to_tt(t_ref, scale)) / t0
     value = np.exp(-x)
     return np.array([value * x / t0, value / t0])
 
@@ -209,7 +209,7 @@ def _decay_integral(
 def _decay_integral_gradient(
     start: np.ndarray, stop: np.ndarray, t0: float, t_ref: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    origin = _tt(t_ref, scale)
+    origin = to_tt(t_ref, scale)
     first, last = np.exp(-(start - origin) / t0), np.exp(-(stop - origin) / t0)
     value = _decay_integral(start, stop, t0, t_ref, scale=scale)
     return np.array([(value + (start - origin) * first - (stop - origin) * last) / t0, value / t0])
@@ -227,11 +227,11 @@ def exp_decay(
     time: np.ndarray, t0: Days = 1.0, t_ref: Days = _YEAR_2000, *, scale: Scale = "utc"
 ) -> np.ndarray:
     """One at ``t_ref``, falling by a factor e in each ``t0``; greater than one before."""
-    return np.asarray(np.exp(-(time - _tt(t_ref, scale)) / t0))
+    return np.asarray(np.exp(-(time - to_tt(t_ref, scale)) / t0))
 
 
 def _gauss_gradient(time: np.ndarray, t_ref: float, sigma: float, *, scale: Scale = "utc") -> np.ndarray:
-    x = (time - _tt(t_ref, scale)) / sigma
+    x = (time - to_tt(t_ref, scale)) / sigma
     value = np.exp(-0.5 * x**2)
     return np.array([value * x / sigma, value * x**2 / sigma])
 
@@ -239,7 +239,7 @@ def _gauss_gradient(time: np.ndarray, t_ref: float, sigma: float, *, scale: Scal
 def _gauss_integral(
     start: np.ndarray, stop: np.ndarray, t_ref: float, sigma: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    low, high = ((time - _tt(t_ref, scale)) / (math.sqrt(2) * sigma) for time in (start, stop))
+    low, high = ((time - to_tt(t_ref, scale)) / (math.sqrt(2) * sigma) for time in (start, stop))
     # in a tail the complement keeps the digits that differences of numbers near one lose
     area = np.where(
         low > 0, erfc(low) - erfc(high), np.where(high < 0, erfc(-high) - erfc(-low), erf(high) - erf(low))
@@ -250,7 +250,7 @@ def _gauss_integral(
 def _gauss_integral_gradient(
     start: np.ndarray, stop: np.ndarray, t_ref: float, sigma: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    low, high = (time - _tt(t_ref, scale) for time in (start, stop))
+    low, high = (time - to_tt(t_ref, scale) for time in (start, stop))
     first, last = (gauss.function(time, t_ref, sigma, scale=scale) for time in (start, stop))
     value = _gauss_integral(start, stop, t_ref, sigma, scale=scale)
     return np.array([first - last, (value + low * first - high * last) / sigma])
@@ -268,13 +268,13 @@ def gauss(
     time: np.ndarray, t_ref: Days = _YEAR_2000, sigma: Days = 1.0, *, scale: Scale = "utc"
 ) -> np.ndarray:
     """One at ``t_ref``, with the width ``sigma``."""
-    return np.asarray(np.exp(-0.5 * ((time - _tt(t_ref, scale)) / sigma) ** 2))
+    return np.asarray(np.exp(-0.5 * ((time - to_tt(t_ref, scale)) / sigma) ** 2))
 
 
 def _pulse_gradient(
     time: np.ndarray, t_ref: float, t_rise: float, t_decay: float, eta: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    elapsed = np.asarray(time - _tt(t_ref, scale))
+    elapsed = np.asarray(time - to_tt(t_ref, scale))
     is_rise = elapsed < 0
     width = np.where(is_rise, t_rise, t_decay)
     x = np.abs(elapsed) / width
@@ -315,9 +315,9 @@ def _pulse_integral(
     *,
     scale: Scale = "utc",
 ) -> np.ndarray:
-    low, high = (time - _tt(t_ref, scale) for time in (start, stop))
+    low, high = (time - to_tt(t_ref, scale) for time in (start, stop))
     rise = _pulse_side(np.maximum(-high, 0), np.maximum(-low, 0), t_rise, eta)
-    return rise + _pulse_side(np.maximum(low, 0), np.maximum(high, 0), t_decay, eta)
+    return np.asarray(rise + _pulse_side(np.maximum(low, 0), np.maximum(high, 0), t_decay, eta))
 
 
 def _pulse_integral_gradient(
@@ -331,12 +331,14 @@ def _pulse_integral_gradient(
     scale: Scale = "utc",
 ) -> np.ndarray:
     values = (t_ref, t_rise, t_decay, eta)
-    low, high = (time - _tt(t_ref, scale) for time in (start, stop))
+    low, high = (time - to_tt(t_ref, scale) for time in (start, stop))
     first, last = (generalized_gauss.function(time, *values, scale=scale) for time in (start, stop))
 
     def by_width(inner: np.ndarray, outer: np.ndarray, width: float) -> np.ndarray:
         at_inner, at_outer = (np.exp(-0.5 * (x / width) ** (1 / eta)) for x in (inner, outer))
-        return (_pulse_side(inner, outer, width, eta) + inner * at_inner - outer * at_outer) / width
+        return np.asarray(
+            (_pulse_side(inner, outer, width, eta) + inner * at_inner - outer * at_outer) / width
+        )
 
     # the incomplete gamma function has no derivative by its order in closed form
     step = _STEP * eta
@@ -372,7 +374,7 @@ def generalized_gauss(
 
     Norris et al. (2005), equation 1, with eta the inverse of their peakedness.
     """
-    elapsed = time - _tt(t_ref, scale)
+    elapsed = time - to_tt(t_ref, scale)
     width = np.where(elapsed < 0, t_rise, t_decay)
     return np.asarray(np.exp(-0.5 * (np.abs(elapsed) / width) ** (1 / eta)))
 
@@ -380,7 +382,7 @@ def generalized_gauss(
 def _power_gradient(
     time: np.ndarray, alpha: float, t_ref: float, t0: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    x = (time - _tt(t_ref, scale)) / t0
+    x = (time - to_tt(t_ref, scale)) / t0
     is_after = x > 0
     x = np.where(is_after, x, 1.0)
     value = np.where(is_after, x**alpha, 0.0)
@@ -402,7 +404,7 @@ def _power_integral(
     *,
     scale: Scale = "utc",
 ) -> np.ndarray:
-    low, high = (np.maximum(time - _tt(t_ref, scale), 0.0) / t0 for time in (start, stop))
+    low, high = (np.maximum(time - to_tt(t_ref, scale), 0.0) / t0 for time in (start, stop))
     is_after = high > 0
     safe_high = np.where(is_after, high, 1.0)
     return np.where(
@@ -419,7 +421,7 @@ def _power_integral_gradient(
     *,
     scale: Scale = "utc",
 ) -> np.ndarray:
-    low, high = (np.maximum(time - _tt(t_ref, scale), 0.0) / t0 for time in (start, stop))
+    low, high = (np.maximum(time - to_tt(t_ref, scale), 0.0) / t0 for time in (start, stop))
     is_after = high > 0
     low, high = np.where(is_after, low, 1.0), np.where(is_after, high, 1.0)
 
@@ -456,14 +458,14 @@ def power_law(
     scale: Scale = "utc",
 ) -> np.ndarray:
     """((time - t_ref) / t0)^``alpha`` after ``t_ref``, zero before: a source that starts there."""
-    x = (time - _tt(t_ref, scale)) / t0
+    x = (time - to_tt(t_ref, scale)) / t0
     return np.where(x > 0, np.where(x > 0, x, 1.0) ** alpha, 0.0)
 
 
 def _sine_gradient(
     time: np.ndarray, amp: float, omega: float, t_ref: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    elapsed = time - _tt(t_ref, scale)
+    elapsed = time - to_tt(t_ref, scale)
     slope = amp * np.cos(omega * elapsed)
     return np.array([np.sin(omega * elapsed), slope * elapsed, -slope * omega])
 
@@ -471,14 +473,14 @@ def _sine_gradient(
 def _sine_integral(
     start: np.ndarray, stop: np.ndarray, amp: float, omega: float, t_ref: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    length, middle = stop - start, (start + stop) / 2 - _tt(t_ref, scale)
+    length, middle = stop - start, (start + stop) / 2 - to_tt(t_ref, scale)
     return np.asarray(length * (1 + amp * np.sin(omega * middle) * np.sinc(omega * length / (2 * np.pi))))
 
 
 def _sine_integral_gradient(
     start: np.ndarray, stop: np.ndarray, amp: float, omega: float, t_ref: float, *, scale: Scale = "utc"
 ) -> np.ndarray:
-    length, middle = stop - start, (start + stop) / 2 - _tt(t_ref, scale)
+    length, middle = stop - start, (start + stop) / 2 - to_tt(t_ref, scale)
     half = length / 2
     phase = omega * half
     share = np.sinc(phase / np.pi)
@@ -512,4 +514,4 @@ def sine(
     scale: Scale = "utc",
 ) -> np.ndarray:
     """1 + ``amp`` sin(``omega`` (time - ``t_ref``))."""
-    return np.asarray(1 + amp * np.sin(omega * (time - _tt(t_ref, scale))))
+    return np.asarray(1 + amp * np.sin(omega * (time - to_tt(t_ref, scale))))
