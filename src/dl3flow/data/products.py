@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import QTable
 
 from dl3flow.data.maps import Map
-from dl3flow.models.source import Models, Parameter
+from dl3flow.models.source import Models, Parameter, full_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,8 @@ class DatasetStat:
     n_bins : int
     energy_edges : Quantity, shape (n_energy + 1,)
     counts_per_energy, signal_per_energy, background_per_energy : array, shape (n_energy,)
+    obs_ids : tuple of int
+        Observations that it holds, where they are known.
     """
 
     name: str
@@ -32,6 +34,7 @@ class DatasetStat:
     counts_per_energy: np.ndarray
     signal_per_energy: np.ndarray
     background_per_energy: np.ndarray
+    obs_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +118,98 @@ class FitResult:
         """Bins of all datasets in the likelihood."""
         return sum(d.n_bins for d in self.datasets)
 
+    @property
+    def doubts(self) -> list[str]:
+        """Why not to believe the fit, or what to know of it, one sentence each."""
+        failed = [] if self.success else [f"the fit failed: {self.message}"]
+        return [*failed, *self.minimiser.get("warnings", [])]
+
+    @property
+    def systematics(self) -> list[tuple[str, tuple[str, ...], Parameter, float]]:
+        """Systematic errors that were fitted: name, the datasets that share it, parameter, and its pull from the prior (sigma)."""
+        found = []
+        for model in self.models.responses:
+            (names,) = full_names(model).values()
+            for name, p in zip(names, model.scale.parameters, strict=True):
+                if not p.frozen:
+                    given = {} if p.prior is None else p.prior.values
+                    is_gaussian = {"mu", "sigma"} <= set(given)
+                    pull = (p.value - given["mu"]) / given["sigma"] if is_gaussian else np.nan
+                    found.append((name, model.datasets or (), p, float(pull)))
+        return found
+
     def parameter(self, name: str) -> Parameter:
         """Best-fit parameter by its full name."""
         return self.models.parameters()[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Points drawn from the posterior of a fit's free parameters.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Full names of the parameters.
+    values : array, shape (n_samples, n_free)
+        In the parameters' units, in the order of the chain; those of several walkers interleaved.
+    log_posterior : array, shape (n_samples,)
+        Up to a constant.
+    n_walkers : int
+    acceptance : float
+        Part of the proposed steps that were taken.
+    autocorrelation : array, shape (n_free,)
+        Steps of a walker between independent points: n_samples / n_walkers / autocorrelation are independent per walker.
+    meta : mapping of JSON values
+        ``sampler`` with its options, ``seed``, ``n_burn`` and ``warnings``.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    log_posterior: np.ndarray
+    n_walkers: int
+    acceptance: float
+    autocorrelation: np.ndarray
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_effective(self) -> np.ndarray:
+        """Number of independent points of each parameter."""
+        return np.asarray(len(self.values) / np.maximum(self.autocorrelation, 1.0))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each parameter."""
+        return np.asarray(self.values.mean(axis=0))
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the parameters."""
+        scale = np.maximum(self.values.std(axis=0), np.finfo(float).tiny)
+        scaled = (self.values - self.values.mean(axis=0)) / scale
+        return np.asarray(np.atleast_2d(np.cov(scaled, rowvar=False)) * np.outer(scale, scale))
+
+    def interval(self, name: str, content: float = 0.6826894921370859) -> tuple[float, float]:
+        """Ends of the central interval of a parameter that holds ``content`` of the samples."""
+        column = self.values[:, self.names.index(name)]
+        low, high = np.quantile(column, [0.5 - content / 2, 0.5 + content / 2])
+        return float(low), float(high)
+
+
+@dataclass(frozen=True, eq=False)
+class Butterfly:
+    """Spectrum of one source at the best fit with its error band.
+
+    Attributes
+    ----------
+    table : QTable, one row per energy
+        energy, dnde, dnde_err (standard deviation), dnde_errn and dnde_errp (to the ends of the 68 % interval).
+    meta : mapping
+        ``source``, ``method``, ``pivot_energy`` (TeV) and ``warnings``.
+    """
+
+    table: QTable
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
