@@ -183,5 +183,13 @@ class Registry:
         """Names of all plug-ins, without their further tags."""
         return sorted({plugin.name for plugin in self._plugins.values()})
 
+    def entries(self) -> dict[str, Plugin]:
+        """Every name and tag with its plug-in, as they are now."""
+        return dict(self._plugins)
+
+    def restore(self, entries: Mapping[str, Plugin]) -> None:
+        """Hold exactly these names and tags."""
+        self._plugins = dict(entries)
+
     def __iter__(self) -> Iterator[Plugin]:
         return iter([self._plugins[name] for name in self.names()])
