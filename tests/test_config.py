@@ -290,13 +290,6 @@ def test_one_more_observation_changes_no_other_reduction(folder: Path, demo_conf
         ("models", ..., ["models: the section is missing"]),
         ("models", {"components": []}, ["a.yaml: models"]),
         (
-            "fits/joint/mode",
-            "grouped",
-            ["fits.joint.mode: 'grouped' is not possible", "choices: joint, stacked"],
-        ),
-        ("fits/joint/minos", [], ["fits.joint: unknown key 'minos'"]),
-        ("fits/joint/contours", [], ["fits.joint: unknown key 'contours'"]),
-        (
             "fits/joint/datasets",
             ["cub"],
             ["fits.joint.datasets: unknown reduction or input 'cub'", "did you mean 'cube'?"],

@@ -36,12 +36,15 @@ class Chain:
     masks : tuple of (Plugin, mapping)
         Of `SAFE_MASKS`, with their keyword arguments.
     background : BackgroundSection or None
+    section : mapping
+        The section ``recipe`` as it was given.
     """
 
     recipe: Plugin
     bound: Mapping[str, Any]
     masks: tuple[tuple[Plugin, Mapping[str, Any]], ...]
     background: BackgroundSection | None
+    section: Any = None
 
     @property
     def plugins(self) -> list[Plugin]:
@@ -96,6 +99,7 @@ def parse_chain(options: Mapping[str, Any], where: str) -> Chain:
         bound,
         tuple(SAFE_MASKS.bind(mask, f"{where}safe_mask[{n}]") for n, mask in enumerate(masks)),
         None if background is None else parse_background(background, f"{where}background"),
+        options["recipe"],
     )
     if chain.background is not None and chain.makes_image and chain.makes_spectra:
         raise InputError(

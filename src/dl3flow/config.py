@@ -1,6 +1,6 @@
 """The configuration: read, checked and cut into the slice that each job reads, before any job starts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -11,6 +11,7 @@ from dl3flow.background.match import match_off_runs
 from dl3flow.background.section import SHARED, parse_background
 from dl3flow.chain import FILTER, Chain, parse_chain
 from dl3flow.checks import as_choice, as_mapping, as_text, check_keys, check_name, find_entry
+from dl3flow.config_fits import FitSection, grouping_code
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators import MAPS, TABLES
@@ -18,12 +19,11 @@ from dl3flow.fit.npred import frame_of, icrs_positions
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.geometry.region import Geometry
-from dl3flow.geometry.regions import parse_regions
 from dl3flow.io.datasets import READERS, input_files
 from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Component, Models
 from dl3flow.models.spectral import SPECTRAL_MODELS
-from dl3flow.plan import Analysis, Estimator, External, Fit, Further, Job, Plan, Reduction
+from dl3flow.plan import Analysis, Estimator, External, Further, Job, Plan, Reduction
 from dl3flow.reduce.select import select_observations
 from dl3flow.registry import Plugin, convert
 from dl3flow.sources import (
@@ -39,9 +39,7 @@ from dl3flow.sources import (
     region_text,
 )
 
-MODES = ("joint", "stacked")
 ON_ERROR = ("stop", "skip")
-BACKGROUND_PARAMETERS = ("norm", "tilt")
 _RESERVED = ("dl3", "logs", "benchmarks")
 _MOST_BYTES = 8 * 2**30
 _FIELD = 10.0  # deg
@@ -149,7 +147,11 @@ class _Reader:
         }
         self.inputs = {name: self.input(name, entry) for name, entry in self.section("inputs")}
         self.models_text, self.models = self.read_models()
-        self.fits = {name: self.fit(name, entry) for name, entry in self.section("fits")}
+        self.fit_section = FitSection(path, self.reductions, self.inputs, self.models_text, self.models)
+        self.fits = {
+            name: self.fit_section.parse(name, entry, self.plot("fit", f"{path}: fits.{name}"))
+            for name, entry in self.section("fits")
+        }
 
     def section(self, key: str, *, required: bool = False) -> Iterable[tuple[str, Any]]:
         """Named entries of a section."""
@@ -342,61 +344,6 @@ class _Reader:
             )
         return None, None
 
-    def fit(self, name: str, entry: Any) -> Fit:
-        where = f"{self.path}: fits.{name}"
-        keys = ("datasets", "mode", "background", "energy", "region")
-        check_keys(entry, keys, where, required=("datasets", "mode"))
-        mode = as_choice(entry["mode"], MODES, f"{where}.mode")
-        datasets = convert(entry["datasets"], list[str], f"{where}.datasets")
-        known = [*self.reductions, *self.inputs]
-        for dataset in datasets:
-            find_entry(dataset, known, "reduction or input", f"{where}.datasets")
-        if not datasets or len(set(datasets)) != len(datasets):
-            raise InputError(
-                f"{where}.datasets: name each reduction once, found {datasets!r} {choices('', known)}"
-            )
-        reductions = [name for name in datasets if name in self.reductions]
-        # in the order that canonical JSON gives them: a step finds their files by it
-        inputs = {name: self.inputs[name] for name in sorted(datasets) if name in self.inputs}
-        if mode == "stacked":
-            self.check_stacked(reductions, f"{where}.mode")
-        background = entry.get("background", {})
-        check_keys(background, ("free",), f"{where}.background")
-        free = convert(background.get("free", ["norm"]), list[str], f"{where}.background.free")
-        for parameter in free:
-            as_choice(parameter, BACKGROUND_PARAMETERS, f"{where}.background.free")
-        energy = as_mapping(entry.get("energy", {}), f"{where}.energy")
-        for dataset, limits in energy.items():
-            find_entry(dataset, datasets, "dataset of this fit", f"{where}.energy")
-            self.check_energy(dataset, limits, f"{where}.energy.{dataset}")
-        regions = {}
-        for dataset, text in as_mapping(entry.get("region", {}), f"{where}.region").items():
-            find_entry(dataset, datasets, "dataset of this fit", f"{where}.region")
-            place = f"{where}.region.{dataset}"
-            regions[dataset] = region_text(as_text(text, place), place)
-            parse_regions(regions[dataset], place)
-            if dataset in self.reductions and self.reductions[dataset][1].makes_spectra:
-                raise InputError(
-                    f"{place}: '{dataset}' is a spectrum, which has one pixel: leave its region out"
-                )
-        self.check_model_datasets(mode, datasets, where)
-        self.check_positions(reductions, where)
-        self.check_places(reductions, where)
-        data = {
-            "energy": energy,
-            "region": regions,
-            "inputs": {key: given.counts for key, given in inputs.items()},
-        }
-        return Fit(
-            name,
-            mode,
-            tuple(reductions),
-            tuple(file for given in inputs.values() for file in given.files),
-            data,
-            new_job("fit_datasets", {"models": self.models_text, "free": free, **data}, where=where),
-            self.plot("fit", where),
-        )
-
     def input(self, name: str, entry: Any) -> External:
         """Data reduced elsewhere: the files that exist now."""
         where = f"{self.path}: inputs.{name}"
@@ -431,29 +378,6 @@ class _Reader:
                 found.update({f"{model.name}.{key}": value for key, value in values.items() if key in known})
         return found
 
-    def check_energy(self, reduction: str, limits: Any, where: str) -> None:
-        """Raise unless the limits hold at least one whole bin of the reduction; the bins of an input are not known yet."""
-        bounds = convert(limits, list[u.Quantity[u.TeV]], where)
-        if len(bounds) != 2 or not bounds[0] < bounds[1]:
-            raise InputError(f"{where}: expected `[low, high]` with low below high, found {limits!r}")
-        if reduction in self.inputs:
-            return
-        axis = self.reductions[reduction][1].energy
-        if not axis.contains_bin(*bounds).any():
-            raise InputError(
-                f"{where}: {limits!r} holds no whole energy bin of '{reduction}', which runs from {axis.edges[0]:.4g} to {axis.edges[-1]:.4g}"
-            )
-
-    def check_model_datasets(self, mode: str, datasets: Sequence[str], where: str) -> None:
-        """Raise if a model is restricted to datasets that this fit does not have."""
-        known = [name for key in datasets for name in self.dataset_names(key, mode)]
-        for model in () if self.models is None else self.models.all:
-            if model.datasets is not None and not set(model.datasets) & set(known):
-                raise InputError(
-                    f"{where}: the model '{model.name}' is for the datasets {', '.join(model.datasets)} only, of which this fit has none "
-                    f"{choices(model.datasets[0] if model.datasets else '', known)}"
-                )
-
     def check_axes(self, bound: Mapping[str, Any], geom: Geometry, where: str) -> None:
         """Raise if no true energy can be reconstructed within the energies, or the maps would not fit into memory."""
         energy, true = bound["energy"].edges, bound.get("energy_true")
@@ -486,51 +410,6 @@ class _Reader:
                 "nearest pointing, outside every field of view: correct `center`, or select other observations"
             )
 
-    def check_positions(self, datasets: Sequence[str], where: str) -> None:
-        """Raise if a source is further from every pointing than any field of view reaches."""
-        reductions = [self.reductions[key][0] for key in datasets]
-        entries = [r.source.entries[obs_id] for r in reductions for obs_id in r.jobs]
-        if not entries:
-            return
-        ra, dec = np.radians([e.ra for e in entries]), np.radians([e.dec for e in entries])
-        places = {} if self.models is None else icrs_positions(self.models)
-        for name, at in places.items():
-            nearest = float(np.degrees(fov.separation(ra, dec, *np.radians(at))).min())
-            if nearest > _FIELD:
-                raise InputError(
-                    f"{where}: the source '{name}' at ({at[0]:.4f}, {at[1]:.4f}) deg (icrs) is {nearest:.1f} deg from the "
-                    "nearest pointing, outside every field of view: correct its `lon_0` and `lat_0`, or select other observations"
-                )
-
-    def check_stacked(self, reductions: Sequence[str], where: str) -> None:
-        """Raise if one of the reductions is not stacked."""
-        for name in reductions:
-            if self.reductions[name][0].stack is None:
-                raise InputError(
-                    f"{where}: '{name}' is not stacked, since each of its maps has another centre: give its recipe a `center`, or "
-                    "fit with `mode: joint`"
-                )
-
-    def check_places(self, reductions: Sequence[str], where: str) -> None:
-        """Raise if a map would be fitted with a source that has no place."""
-        for source in () if self.models is None else self.models.sources:
-            for name in reductions if source.spatial is None else ():
-                names = [*self.dataset_names(name, "joint"), name]
-                seen = source.datasets is None or set(source.datasets) & set(names)
-                if seen and not self.reductions[name][1].makes_spectra:
-                    raise InputError(
-                        f"{where}: the source '{source.name}' has no spatial model, which the map '{name}' needs: add one, or restrict "
-                        "the source to spectra by `datasets_names`"
-                    )
-
-    def dataset_names(self, reduction: str, mode: str) -> list[str]:
-        """Names of the datasets that a fit takes from a reduction or an input."""
-        if reduction in self.inputs:
-            n = len(self.inputs[reduction].main)
-            return [reduction] if n == 1 else [f"{reduction}-{k}" for k in range(n)]
-        jobs = self.reductions[reduction][0].jobs
-        return [reduction] if mode == "stacked" else [f"{reduction}-{obs_id}" for obs_id in jobs]
-
     def estimator(self, name: str, entry: Any) -> Estimator:
         where = f"{self.path}: estimators.{name}"
         kinds = [*TABLES.names(), *MAPS.names()]
@@ -553,13 +432,13 @@ class _Reader:
             find_entry(fit, self.fits, "fit", f"{where}.fit")
         else:
             find_entry(reduction, self.reductions, "reduction", f"{where}.reduction")
-            self.check_stacked([reduction], f"{where}.reduction")
+            self.fit_section.check_stacked([reduction], f"{where}.reduction")
         if "source" in bound and self.models is not None:
             find_entry(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
         if "energy" in bound and bound["energy"] is not None:
             edges = bound["energy"].edges
             for key in self.content["fits"][fit]["datasets"] if fit else [reduction]:
-                self.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
+                self.fit_section.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
         if not is_table:
             used = self.fits[fit].reductions if fit else [reduction]
             spectra = [k for k in used if self.reductions[k][1].makes_spectra]
@@ -569,7 +448,8 @@ class _Reader:
                     f"{where}: '{kind}' makes maps, and {what} are none: take a reduction with the recipe `cube`"
                 )
         data = self.fits[fit].data if fit else {"energy": {}, "region": {}}
-        job = new_job(step, {"estimator": own, **data}, plugin, where=where)
+        code = grouping_code(data.get("groups", {}))
+        job = new_job(step, {"estimator": own, **data}, plugin, *code, where=where)
         sources = {} if fit or self.models is None else icrs_positions(self.models)
         plot = self.plot(kind, where, sources)
         return Estimator(name, "ecsv" if is_table else "fits", fit, reduction, job, plot)

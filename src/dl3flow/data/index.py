@@ -1,7 +1,7 @@
 """ObservationEntry: one row of an observation index with the places of its HDUs; plain values, cheap to import."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ class ObservationEntry:
         Longitude and latitude, deg, and altitude, m, of the observatory.
     zenith, azimuth : float or None
         Mean pointing in the horizon's frame, deg; None where the index does not state it.
+    columns : mapping
+        Number or text of every column of the index, by its name; no part of what a job is given.
     """
 
     obs_id: int
@@ -76,6 +78,7 @@ class ObservationEntry:
     location: tuple[float, float, float] | None = None
     zenith: float | None = None
     azimuth: float | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def paths(self) -> list[str]:
@@ -88,7 +91,9 @@ class ObservationEntry:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, HDUs in a fixed order."""
-        plain = asdict(self)
+        plain = asdict(replace(self, columns={}))
+        # an index that says more of an observation changes no product
+        del plain["columns"]
         plain["hdus"] = {name: asdict(self.hdus[name]) for name in HDU_TYPES if name in self.hdus}
         plain["location"] = None if self.location is None else list(self.location)
         return plain

@@ -193,6 +193,7 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
         timesys = text_key(header, "TIMESYS", "tt", where).lower()
         telescope = text_key(header, "TELESCOP", "", where)
         location = _location(header, where)
+        columns = _scalars(table, where)
     entries, seen = [], set()
     for n, obs_id in enumerate(obs_ids):
         row = f"{where}: OBS_ID {obs_id}"
@@ -209,9 +210,24 @@ def _read_obs_index(path: Path, hdus: dict[int, dict[str, HduEntry]]) -> list[Ob
         entry = ObservationEntry(
             obs_id, targets[n], ra[n], dec[n], tstart[n], tstop[n], reference, timesys, livetimes[n], quality,
             telescopes[n] or telescope, hdus.get(obs_id, {}), location, zeniths[n], azimuths[n],
+            {name: values[n] for name, values in columns.items()},
         )  # fmt: skip
         entries.append(entry)
     return entries
+
+
+def _scalars(hdu: fits.BinTableHDU, where: str) -> dict[str, list[float | str]]:
+    """Every column with one number or text per row."""
+    found = {}
+    for name in hdu.columns.names:
+        try:
+            values = raw_column(hdu, name, where)
+        except InputError:
+            # of no use to this analysis as long as nothing asks for it
+            continue
+        if values.ndim == 1 and values.dtype.kind in "iufUS":
+            found[name] = values.astype(str).tolist() if values.dtype.kind == "S" else values.tolist()
+    return found
 
 
 def _location(header: fits.Header, where: str) -> tuple[float, float, float] | None:

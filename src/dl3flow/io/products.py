@@ -6,6 +6,7 @@ The content stamp of a product will be made in `dl3flow.io.files`, where that wr
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Column, MaskedColumn, QTable, Table
 
-from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, LightCurve
+from dl3flow.data.products import Contour, DatasetStat, FitResult, FluxPoints, LightCurve, Profile
 from dl3flow.errors import InputError, choices
 from dl3flow.io.files import read_text, write_product, write_text
 from dl3flow.io.fits_files import find_table, open_fits, raw_column
 from dl3flow.io.models_yaml import models_to_mapping, parse_models
 from dl3flow.io.provenance import Provenance, canonical_json, collect_provenance, finite_or_null
+from dl3flow.models.source import Component, Parameter, Prior, ResponseModel
 
 __all__ = [
     "Provenance",
@@ -52,6 +54,7 @@ _NEEDED = {
     "ref_eflux": u.Unit("TeV cm-2 s-1"),
     "norm": u.one,
 }
+_UNKNOWN = (None, None)
 _REMEDY = "delete it and run its step again"
 
 
@@ -69,8 +72,8 @@ def write_fit(path: Path, result: FitResult, provenance: Provenance) -> None:
                 "name": name,
                 "value": p.value,
                 "error": p.error,
-                "error_minus": None,
-                "error_plus": None,
+                "error_minus": result.minos.get(name, _UNKNOWN)[0],
+                "error_plus": result.minos.get(name, _UNKNOWN)[1],
                 "unit": p.unit.to_string(),
                 "frozen": p.frozen,
                 "min": p.min,
@@ -81,18 +84,94 @@ def write_fit(path: Path, result: FitResult, provenance: Provenance) -> None:
         "covariance": {"names": list(result.free), "matrix": np.asarray(result.covariance).tolist()},
         "datasets": [_dataset_entry(dataset) for dataset in result.datasets],
         "minimiser": dict(result.minimiser),
-        "profiles": {},
-        "contours": {},
-        "models": models_to_mapping(result.models),
+        "profiles": {
+            name: {"values": profile.values, "stat": profile.stat}
+            for name, profile in result.profiles.items()
+        },
+        "contours": _contour_entries(result),
+        "systematics": [_systematic_entry(*each) for each in result.systematics],
+        "models": models_to_mapping(replace(result.models, responses=())),
+        "responses": [_response_entry(model) for model in result.models.responses],
         "provenance": provenance.to_mapping(),
     }
     write_text(path, json.dumps(finite_or_null(content), indent=1, allow_nan=False) + "\n")
+
+
+def _contour_entries(result: FitResult) -> dict[str, list[dict[str, Any]]]:
+    """Contours by their pair of parameters, each with its height."""
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for each in result.contours:
+        told = {"names": list(each.names), "n_sigma": each.n_sigma, "x": each.x, "y": each.y}
+        entries.setdefault(", ".join(each.names), []).append(told)
+    return entries
+
+
+def _systematic_entry(name: str, datasets: Sequence[str], p: Parameter, pull: float) -> dict[str, Any]:
+    prior = p.prior
+    told = None if prior is None else {"kind": prior.kind, **prior.values}
+    return {
+        "name": name,
+        "datasets": list(datasets),
+        "value": p.value,
+        "error": p.error,
+        "prior": told,
+        "pull": pull,
+    }
+
+
+def _response_entry(model: ResponseModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "datasets": None if model.datasets is None else list(model.datasets),
+        "parameters": [
+            {
+                "name": p.name,
+                "value": p.value,
+                "error": p.error,
+                "min": p.min,
+                "max": p.max,
+                "frozen": p.frozen,
+                "link": p.link,
+                "prior": None
+                if p.prior is None
+                else {"kind": p.prior.kind, "values": dict(p.prior.values), "weight": p.prior.weight},
+            }
+            for p in model.scale.parameters
+        ],
+    }
+
+
+def _read_responses(entries: Sequence[Any], path: Path) -> tuple[ResponseModel, ...]:
+    """Systematic errors of a fit; numbers that are null in the file are NaN."""
+    try:
+        return tuple(
+            ResponseModel(
+                entry["name"],
+                Component("response_scale", tuple(_read_scale(p) for p in entry["parameters"])),
+                None if entry["datasets"] is None else tuple(entry["datasets"]),
+            )
+            for entry in entries
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: an entry of `responses` is damaged ({error}): {_REMEDY}") from None
+
+
+def _read_scale(entry: Mapping[str, Any]) -> Parameter:
+    value, error, low, high = (
+        math.nan if entry[key] is None else float(entry[key]) for key in ("value", "error", "min", "max")
+    )
+    prior = None if entry["prior"] is None else Prior(**entry["prior"])
+    frozen, link = bool(entry["frozen"]), str(entry["link"])
+    return Parameter(
+        entry["name"], value, error=error, min=low, max=high, frozen=frozen, link=link, prior=prior
+    )
 
 
 def _dataset_entry(dataset: DatasetStat) -> dict[str, Any]:
     signal, background = dataset.signal_per_energy, dataset.background_per_energy
     return {
         "name": dataset.name,
+        "obs_ids": list(dataset.obs_ids),
         "stat": float(dataset.stat),
         "n_bins": int(dataset.n_bins),
         "counts": float(dataset.counts_per_energy.sum()),
@@ -122,6 +201,7 @@ def read_fit(path: Path) -> FitResult:
         remedy = "read it with a newer dl3flow" if is_newer else "name the fit.json of a fit"
         raise InputError(f"{path}: the format is {found!r}, expected '{FIT_FORMAT}': {remedy}")
     models = parse_models(_part(content, "models", dict, path), f"{path}: models")
+    models = replace(models, responses=_read_responses(content.get("responses", []), path))
     covariance = _part(content, "covariance", dict, path)
     free = tuple(_part(covariance, "names", list, path))
     matrix = _numbers(_part(covariance, "matrix", list, path), f"{path}: covariance.matrix").reshape(-1)
@@ -141,7 +221,41 @@ def read_fit(path: Path) -> FitResult:
         covariance=matrix.reshape(len(free), len(free)),
         datasets=tuple(_read_dataset_stat(entry, path) for entry in _part(content, "datasets", list, path)),
         minimiser=_part(content, "minimiser", dict, path),
+        minos=_read_minos(_part(content, "parameters", list, path)),
+        profiles={
+            name: Profile(name, *_read_curve(curve, ("values", "stat"), f"{path}: profile of {name}"))
+            for name, curve in content.get("profiles", {}).items()
+        },
+        contours=tuple(
+            Contour(
+                (curve["names"][0], curve["names"][1]),
+                float(curve["n_sigma"]),
+                *_read_curve(curve, ("x", "y"), f"{path}: contour of {pair}"),
+            )
+            for pair, curves in content.get("contours", {}).items()
+            for curve in curves
+        ),
     )
+
+
+def _read_minos(entries: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Errors to both sides, where one was found."""
+    found = {}
+    for entry in entries:
+        sides = [entry.get(key) for key in ("error_minus", "error_plus")]
+        if sides != [None, None]:
+            minus, plus = (math.nan if side is None else float(side) for side in sides)
+            found[str(entry.get("name"))] = (minus, plus)
+    return found
+
+
+def _read_curve(entry: Any, keys: Sequence[str], where: str) -> list[np.ndarray]:
+    if not isinstance(entry, dict) or any(key not in entry for key in keys):
+        raise InputError(f"{where}: expected {' and '.join(keys)}: {_REMEDY}")
+    curve = [_numbers(entry[key], where) for key in keys]
+    if curve[0].ndim != 1 or curve[0].shape != curve[1].shape:
+        raise InputError(f"{where}: {' and '.join(keys)} do not have one number per point: {_REMEDY}")
+    return curve
 
 
 def _read_dataset_stat(entry: Any, path: Path) -> DatasetStat:
@@ -158,9 +272,9 @@ def _read_dataset_stat(entry: Any, path: Path) -> DatasetStat:
         raise InputError(f"{where}: its spectra do not have one number per energy bin: {_REMEDY}")
     stat, n_bins = _part(entry, "stat", (int, float, type(None)), path), _part(entry, "n_bins", int, path)
     energies = edges * u.Unit(_part(entry, "energy_unit", str, path))
-    return DatasetStat(
-        name, math.nan if stat is None else float(stat), n_bins, energies, counts, signal, background
-    )
+    total = math.nan if stat is None else float(stat)
+    members = tuple(int(obs_id) for obs_id in entry.get("obs_ids", ()))
+    return DatasetStat(name, total, n_bins, energies, counts, signal, background, members)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

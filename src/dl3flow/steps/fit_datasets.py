@@ -1,15 +1,20 @@
 """DL4 to DL5: fit the models to the datasets.
 
 Inputs: datasets; external (files of data reduced elsewhere).
-Outputs: fit, models.
-Options: models (components), free (background parameters), inputs (what the external files are), energy and region (limits by reduction).
+Outputs: fit, models, covariance.
+Options: models (components), free (background parameters), systematics, minos, profiles, contours, inputs (what the external
+files are), energy and region (limits by reduction), groups (of observations that are stacked).
 Settings: on_error=stop or skip.
 """
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dl3flow.fit.minimise import add_backgrounds, fit
+from dl3flow.fit.systematics import add_responses
+from dl3flow.fit.uncertainties import with_uncertainties
 from dl3flow.io.models_yaml import parse_models, write_models
 from dl3flow.io.products import write_fit
 from dl3flow.io.provenance import Provenance
@@ -22,6 +27,13 @@ def run(
     """Fit jointly; each dataset without a background model gets one."""
     datasets = read_datasets(inputs, options)
     models = add_backgrounds(datasets, parse_models(options["models"], "models"), options["free"])
-    result = fit(datasets, models)
+    models = add_responses(models, datasets, options.get("systematics", []))
+    result = with_uncertainties(datasets, fit(datasets, models), options)
+    members = {d.name: tuple(d.meta.get("obs_ids", ())) for d in datasets}
+    result = replace(
+        result, datasets=tuple(replace(d, obs_ids=members.get(d.name, ())) for d in result.datasets)
+    )
+    for doubt in result.doubts:
+        print(f"dl3flow: warning: {doubt}", file=sys.stderr)
     write_models(outputs["models"], result.models, result.free, result.covariance, provenance)
     write_fit(outputs["fit"], result, provenance)

@@ -1,0 +1,66 @@
+"""What else is asked of the parameters of a fit: MINOS errors, profiles and contours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from dl3flow.data.dataset import FitData
+from dl3flow.data.products import FitResult
+
+
+def with_uncertainties(datasets: Sequence[FitData], result: FitResult, asked: Mapping[str, Any]) -> FitResult:
+    """A fit with the errors that are asked for; a fit that failed has none, and its warnings say so.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    result : FitResult
+    asked : mapping
+        ``minos``: names of parameters, or ``all`` free ones; ``profiles``: list of ``name`` with ``values``, or ``n`` and
+        ``n_sigma``, or neither; ``contours``: list of ``names``, ``n_sigma`` (list) and ``n_points``.
+
+    Raises
+    ------
+    InputError
+        For a parameter that the fit does not have.
+    """
+    wanted = [key for key in ("minos", "profiles", "contours") if asked.get(key)]
+    if not wanted:
+        return result
+    if not result.success:
+        told = f"{' and '.join(wanted)} are not computed, since the fit did not end at a minimum"
+        warnings = [*result.minimiser.get("warnings", []), told]
+        return replace(result, minimiser={**result.minimiser, "warnings": warnings})
+    # by name, so that the digest of a fit holds this code only where something is asked for
+    confidence = import_module("dl3flow.fit.confidence")
+    names = asked.get("minos") or []
+    return replace(
+        result,
+        minos=confidence.minos(datasets, result, result.free if names == "all" else names) if names else {},
+        profiles={
+            each["name"]: confidence.profile(datasets, result, each["name"], _values(result, each))
+            for each in asked.get("profiles") or []
+        },
+        contours=tuple(
+            confidence.contour(
+                datasets, result, tuple(each["names"]), n_sigma=n_sigma, n_points=each["n_points"]
+            )
+            for each in asked.get("contours") or []
+            for n_sigma in each["n_sigma"]
+        ),
+    )
+
+
+def _values(result: FitResult, each: Mapping[str, Any]) -> np.ndarray | None:
+    """Values of a profile in the parameter's unit, within its limits; None leaves them to the profile."""
+    if "values" in each:
+        return np.array(each["values"], dtype=float)
+    if "n" not in each or each["name"] not in result.free:
+        return None
+    p = result.parameter(each["name"])
+    reach = each["n_sigma"] * p.error
+    low, high = np.fmax(p.value - reach, p.min), np.fmin(p.value + reach, p.max)
+    return np.asarray(np.linspace(low, high, each["n"]))
