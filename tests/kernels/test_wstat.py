@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from dl3flow.kernels.norm import MeasuredBins, fit_norm
-from dl3flow.kernels.statistics import wstat, wstat_background, wstat_curvature, wstat_slope, wstat_ts
+from dl3flow.kernels.statistics import (
+    cash_ts,
+    wstat,
+    wstat_background,
+    wstat_curvature,
+    wstat_slope,
+    wstat_ts,
+)
 
 # mu_sig, n_on, n_off, alpha, wstat: the notes' table
 TABLE = [
@@ -72,6 +79,84 @@ def test_derivatives_are_those_of_the_statistic(mu: float) -> None:
     assert at(wstat_slope, 0) == pytest.approx(slope, rel=1e-6, abs=1e-6)
     curvature = (at(wstat_slope, step) - at(wstat_slope, -step)) / (2 * step)
     assert at(wstat_curvature, 0) == pytest.approx(curvature, rel=1e-5, abs=1e-5)
+
+
+# on the flat side of every limit: mu_sig, n_on, n_off, alpha
+LIMITS = [
+    (-0.3, 0, 0, 0.5),
+    (0.0, 0, 0, 0.5),
+    (0.3, 0, 0, 0.5),
+    (-3.0, 0, 7, 0.5),  # below - alpha n_off / (1 + alpha): the background is -mu_sig / alpha
+    (-1.0, 0, 7, 0.5),
+    (-2.0, 6, 0, 0.5),
+    (1.9, 6, 0, 0.5),  # n_on alpha / (1 + alpha) is 2
+    (2.1, 6, 0, 0.5),
+    (-40.0, 6, 3, 0.5),
+    (1e5, 6, 3, 0.5),
+    (1.0, 6, 3, 1e-12),
+    (1.0, 6, 3, 1e4),
+    (-1e-13, 6, 3, 1e-12),
+]
+
+
+def _by_cases(mu: float, n: float, m: float, alpha: float) -> tuple[float, float, float]:
+    """The closed forms of few counts, with their derivatives by hand."""
+    if n == 0:
+        if mu >= -alpha * m / (1 + alpha):
+            return 2 * mu + 2 * m * np.log(1 + alpha), 2.0, 0.0
+        off = -mu / alpha
+        return 2 * (off - m + m * np.log(m / off) if m else off), 2 * (-1 / alpha - m / mu), 2 * m / mu**2
+    if m == 0:
+        if mu <= n * alpha / (1 + alpha):
+            return -2 * mu / alpha - 2 * n * np.log(alpha / (1 + alpha)), -2 / alpha, 0.0
+        return 2 * (mu + n * (np.log(n / mu) - 1)), 2 * (1 - n / mu), 2 * n / mu**2
+    raise AssertionError("only without on or off counts")
+
+
+@pytest.mark.parametrize("case", [row for row in LIMITS if 0 in row[1:3]])
+def test_limits_in_closed_form(case: tuple[float, float, float, float]) -> None:
+    """Value, slope and curvature without on counts, without off counts, without either, on both sides of each kink."""
+    mu, n, m, alpha = case
+    found = [float(f(n, m, alpha, np.array(mu))) for f in (wstat, wstat_slope, wstat_curvature)]
+    assert found == pytest.approx(_by_cases(*case), rel=1e-12, abs=1e-12)
+
+
+# at zero without any counts the statistic has a kink
+@pytest.mark.parametrize("case", [row for row in LIMITS if row[:3] != (0, 0, 0)])
+def test_derivatives_in_the_limits(case: tuple[float, float, float, float]) -> None:
+    """By differences, in steps of a thousandth of the distance to the nearest kink."""
+    mu, n, m, alpha = case
+    kinks = np.array(
+        [-alpha * m / (1 + alpha) if n == 0 else np.inf, n * alpha / (1 + alpha) if m == 0 else np.inf]
+    )
+    room = min(np.abs(mu - kinks).min(), max(abs(mu), min(alpha, 1.0)))
+    h = 1e-3 * room
+
+    def at(f, x: float) -> float:  # noqa: ANN001
+        return float(f(np.array(float(n)), np.array(float(m)), np.array(alpha), np.array(x)))
+
+    scale = max(abs(at(wstat_slope, mu)), 1e-3)
+    slope = (at(wstat, mu + h) - at(wstat, mu - h)) / (2 * h)
+    rounding = 4e-16 * max(abs(at(wstat, mu)), n + m) / h
+    assert at(wstat_slope, mu) == pytest.approx(slope, rel=1e-5, abs=10 * rounding)
+    curvature = (at(wstat_slope, mu + h) - at(wstat_slope, mu - h)) / (2 * h)
+    assert at(wstat_curvature, mu) == pytest.approx(curvature, rel=1e-5, abs=1e-12 * scale / h)
+
+
+def test_a_background_measured_with_infinite_exposure_is_known() -> None:
+    """alpha -> 0 with alpha n_off = 5.5: the statistic of an expected background."""
+    n, mu = np.array([13.0, 0.0, 4.0]), np.array([2.0, 3.0, 0.0])
+    found = wstat(n, np.full(3, 5.5e9), np.full(3, 1e-9), mu)
+    assert found == pytest.approx(cash_ts(n, mu + 5.5), abs=2e-6)
+
+
+def test_exact_predictions_have_the_saturated_value() -> None:
+    """mu_sig = n_on - alpha n_off explains both counts: 0, slope 0, curvature 2 / (n_on + alpha^2 n_off)."""
+    n, m, alpha = np.array([13.0, 400.0]), np.array([11.0, 7.0]), np.array([0.5, 0.01])
+    mu = n - alpha * m
+    assert wstat(n, m, alpha, mu) == pytest.approx([0, 0], abs=1e-11)
+    assert wstat_slope(n, m, alpha, mu) == pytest.approx([0, 0], abs=1e-12)
+    assert wstat_curvature(n, m, alpha, mu) == pytest.approx(2 / (n + alpha**2 * m))
 
 
 def test_significance_of_li_and_ma() -> None:

@@ -218,7 +218,8 @@ def pivot_energy(
     def relative_error(log_energy: float | np.ndarray) -> np.ndarray:
         e = np.exp(np.atleast_1d(log_energy))
         jacobian = _jacobian(result, binding, e)
-        return np.sqrt(((root.T @ jacobian) ** 2).sum(axis=0)) / np.abs(_evaluate(binding, binding.start, e))
+        spread = np.sqrt(((root.T @ jacobian) ** 2).sum(axis=0))
+        return np.asarray(spread / np.abs(_evaluate(binding, binding.start, e)))
 
     first, last = np.log(_search_range(result, binding, low, high))
     grid = np.linspace(first, last, _N_PIVOT)

@@ -73,10 +73,20 @@ def wstat_slope(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: 
     measured = alpha > 0
     a = np.where(measured, alpha, 1.0)
     mu_on = mu_sig + a * wstat_background(n_on, n_off, a, mu_sig)
-    # without on counts mu_on is positive or zero; its sign is that of this sum, not of a rounded difference
-    empty = np.where((1 + a) * mu_sig + a * n_off >= 0, 2.0, -2 / a)
-    slope = np.where(n_on > 0, 2 * (1 - n_on / np.maximum(mu_on, TRUNCATION)), empty)
+    slope = np.where(
+        n_on > 0,
+        2 * (1 - n_on / np.maximum(mu_on, TRUNCATION)),
+        np.where(
+            _is_cancelled(n_off, a, mu_sig), -2 / a - 2 * n_off / np.where(mu_sig < 0, mu_sig, -1.0), 2.0
+        ),
+    )
     return np.asarray(np.where(measured, slope, 0.0))
+
+
+def _is_cancelled(n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
+    """True where, without on counts, a negative signal takes the whole background: nothing is expected, mu_off = -mu_sig / alpha."""
+    # by the sign of this sum, not of mu_on, a rounded difference
+    return np.asarray((1 + alpha) * mu_sig + alpha * n_off < 0)
 
 
 def wstat_curvature(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
@@ -89,7 +99,12 @@ def wstat_curvature(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_s
     ratio = np.where(d > 0, inner / np.where(d > 0, d, 1.0), 1.0)
     # d(mu_on)/d(mu_sig) = 1 + alpha d(mu_off)/d(mu_sig)
     by_signal = 0.5 * (1 + ratio)
-    curvature = 2 * n_on * by_signal / np.maximum(mu_on, TRUNCATION) ** 2
+    cancelled = 2 * n_off / np.where(mu_sig < 0, mu_sig, -1.0) ** 2
+    curvature = np.where(
+        n_on > 0,
+        2 * n_on * by_signal / np.maximum(mu_on, TRUNCATION) ** 2,
+        np.where(_is_cancelled(n_off, a, mu_sig), cancelled, 0.0),
+    )
     return np.asarray(np.where(measured, curvature, 0.0))
 
 
