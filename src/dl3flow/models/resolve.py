@@ -8,6 +8,9 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 
+from dl3flow.errors import InputError
+from dl3flow.models import cutoffs, ebl, norms, references, tables
+from dl3flow.models.compound import find_operator
 from dl3flow.models.source import Component
 from dl3flow.models.spatial import SPATIAL_MODELS
 from dl3flow.models.spectral import NORM_MODELS, SPECTRAL_MODELS
@@ -19,11 +22,8 @@ _REGISTRIES: Mapping[str, tuple[Registry, ...]] = {
     "spatial": (SPATIAL_MODELS,),
     "temporal": (TEMPORAL_MODELS,),
 }
-_OPERATORS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-}
+# imported for what they register: the code that a fit may run
+_SPECTRAL_FILES = (cutoffs, ebl, norms, references, tables)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +81,46 @@ def resolve(component: Component, part: str, where: str) -> ModelFunction:
     Raises
     ------
     InputError
-        For an unknown kind.
+        For an unknown kind or operator, or a compound of what cannot be combined.
     """
     if component.kind == "compound":
-        return _combined(component, [resolve(p, part, where) for p in component.parts])
+        if flux_power(component, where) not in (0, 1):
+            raise InputError(
+                f"{where}: the compound is neither a flux nor a factor: multiply spectra by norm models only"
+            )
+        return _resolve_compound(component, part, where)
+    return _resolve_one(component, part, where)
+
+
+def flux_power(component: Component, where: str) -> int:
+    """Power of a differential flux in what a spectral component returns: 1 for a spectrum, 0 for a factor.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind or operator, or a compound of what cannot be combined.
+    """
+    if component.kind != "compound":
+        return int(component.kind not in NORM_MODELS.names())
+    name = component.options.get("operator")
+    operator = find_operator(name, where)
+    if len(component.parts) != 2:
+        raise InputError(f"{where}: a compound has {len(component.parts)} parts: give it two")
+    power = operator.power(*(flux_power(p, where) for p in component.parts))
+    if power is None:
+        first, second = (p.kind for p in component.parts)
+        raise InputError(
+            f"{where}: the operator '{name}' cannot join '{first}' and '{second}', a flux and a factor: it takes {operator.rule}"
+        )
+    return power
+
+
+def _resolve_compound(component: Component, part: str, where: str) -> ModelFunction:
+    found = (_resolve_compound if p.kind == "compound" else _resolve_one for p in component.parts)
+    return _combined(component, [f(p, part, where) for f, p in zip(found, component.parts, strict=True)])
+
+
+def _resolve_one(component: Component, part: str, where: str) -> ModelFunction:
     plugin = find_model(component, part, where)
     options = _bound(plugin, component.options)
     return ModelFunction(
@@ -102,21 +138,39 @@ def _bound(plugin: Plugin, options: Mapping[str, Any]) -> dict[str, Any]:
 def _combined(component: Component, parts: list[ModelFunction]) -> ModelFunction:
     """Two functions of energy joined by an operator; values are those of the first, then those of the second."""
     first, second = parts
-    n, name = len(first.units), str(component.options["operator"])
-    operator = _OPERATORS[name]
+    n = len(first.units)
+    operator = find_operator(component.options.get("operator"), "compound")
 
     def function(energy: np.ndarray, *values: float) -> np.ndarray:
-        return np.asarray(operator(first.function(energy, *values[:n]), second.function(energy, *values[n:])))
+        return np.asarray(
+            operator.function(first.function(energy, *values[:n]), second.function(energy, *values[n:]))
+        )
 
     def gradient(energy: np.ndarray, *values: float) -> np.ndarray:
-        one, other = (p.companions["gradient"] for p in parts)
-        by_first, by_second = one(energy, *values[:n]), other(energy, *values[n:])
-        if name == "mul":
-            by_first = by_first * second.function(energy, *values[n:])
-            by_second = by_second * first.function(energy, *values[:n])
-        return np.concatenate([by_first, -by_second if name == "sub" else by_second])
+        one, other = first.function(energy, *values[:n]), second.function(energy, *values[n:])
+        value = operator.function(one, other)
+        by_first = first.companions["gradient"](energy, *values[:n])
+        by_second = second.companions["gradient"](energy, *values[n:])
+        # without parameters there is no derivative, and the rule may not exist, as that of a power of a negative number
+        if len(by_first):
+            by_first = by_first * operator.by_first(one, other, value)
+        if len(by_second):
+            by_second = by_second * operator.by_second(one, other, value)
+        return np.concatenate([by_first, by_second])
 
-    is_analytic = all("gradient" in p.companions for p in parts)
-    return ModelFunction(
-        "compound", function, (*first.units, *second.units), {"gradient": gradient} if is_analytic else {}
-    )
+    def told(name: str, values: tuple[float, ...]) -> list[tuple[str, Any]]:
+        own = zip(parts, (values[:n], values[n:]), strict=True)
+        return [(p.name, p.companions[name](*v)) for p, v in own if name in p.companions]
+
+    def breaks(*values: float) -> np.ndarray:
+        found = [energies for _, energies in told("breaks", values)]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0)
+
+    def check(*values: float) -> str | None:
+        wrong = [w if name == "compound" else f"of '{name}', {w}" for name, w in told("check", values) if w]
+        return wrong[0] if wrong else None
+
+    companions: dict[str, Any] = {"breaks": breaks, "check": check}
+    if all("gradient" in p.companions for p in parts):
+        companions["gradient"] = gradient
+    return ModelFunction("compound", function, (*first.units, *second.units), companions)
