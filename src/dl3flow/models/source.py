@@ -134,12 +134,15 @@ class BackgroundModel:
     datasets : tuple of str, or None
     template : Map or None
         Expected counts that the factor multiplies in place of the dataset's background, and that are added to it.
+    template_file : str
+        Where ``template`` was read from.
     """
 
     name: str
     spectral: Component
     datasets: tuple[str, ...] | None = None
     template: Any = None
+    template_file: str = ""
 
     @property
     def parts(self) -> Mapping[str, Component]:
