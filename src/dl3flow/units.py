@@ -20,6 +20,7 @@ EXPOSURE = u.Unit("cm2 s")
 
 Energy = Annotated[float, u.TeV]
 InverseEnergy = Annotated[float, u.Unit("TeV-1")]
+InverseSolidAngle = Annotated[float, u.Unit("sr-1")]
 Angle = Annotated[float, u.rad]
 Flux = Annotated[float, u.Unit("cm-2 s-1 TeV-1")]
 Number = Annotated[float, u.dimensionless_unscaled]
