@@ -12,7 +12,8 @@ from astropy.time import Time
 from dl3flow.data.dataset import Dataset, ExpectedCounts
 from dl3flow.data.events import Gti
 from dl3flow.data.maps import Map
-from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, LightCurve, SkyMap
+from dl3flow.data.products import Butterfly, DatasetStat, FitResult, FluxPoints, LightCurve, SkyMap
+from dl3flow.fit.propagate import butterfly_table
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
@@ -185,6 +186,18 @@ def result() -> Callable[..., FitResult]:
 def flux_points() -> Callable[..., FluxPoints]:
     """Factory of flux points."""
     return make_flux_points
+
+
+@pytest.fixture
+def butterfly() -> Callable[..., Butterfly]:
+    """Factory of spectra at as many energies, and one more."""
+
+    def make(n: int) -> Butterfly:
+        energy = np.geomspace(1, 30, n + 1) * u.TeV
+        table = butterfly_table(make_result(), "crab", energy)
+        return Butterfly(table, {"source": "crab", "pivot_energy": 1.5})
+
+    return make
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from dl3flow.data.products import DatasetStat
 from dl3flow.plots import PLOTS, style
-from dl3flow.plots.curve import _differences, spectral_curve
+from dl3flow.plots.curve import spectral_curve
 
 N_BINS = (1, 5, 40)
 
@@ -88,7 +88,15 @@ def labels(figure):
 
 
 def test_every_plot_takes_a_product_and_a_fit():
-    assert PLOTS.names() == ["dataset", "excess_map", "fit", "flux_points", "light_curve", "residual_map"]
+    assert PLOTS.names() == [
+        "butterfly",
+        "dataset",
+        "excess_map",
+        "fit",
+        "flux_points",
+        "light_curve",
+        "residual_map",
+    ]
     for plugin in PLOTS:
         assert list(inspect.signature(plugin.function).parameters) == ["product", "result"]
         assert plugin.options == {}
@@ -100,6 +108,7 @@ def test_no_text_covers_another_or_leaves_the_page(name, n, request):
     product, result = {
         "flux_points": lambda f: (f(n), request.getfixturevalue("result")()),
         "light_curve": lambda f: (f(n), None),
+        "butterfly": lambda f: (f(n), None),
         "fit": lambda f: (f(n), None),
         "dataset": lambda f: (f(n), None),
         "excess_map": lambda f: (f("background", n), None),
@@ -212,11 +221,6 @@ def test_band_crosses_units(result):
     )
     for one, two in zip(*(spectral_curve(f, "crab", [1, 3, 10] * u.TeV) for f in (fit, other)), strict=True):
         np.testing.assert_allclose(one.value, two.value)
-
-
-def test_numerical_gradient_of_a_parabola():
-    rows = _differences(lambda e, a, b: a * e + b**2, np.array([1.0, 2.0]), np.array([3.0, 5.0]))
-    np.testing.assert_allclose(rows, [[1, 2], [10, 10]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "n_limits"), [(1, 0), (5, 1), (40, 3)])

@@ -233,6 +233,11 @@ def pivot_energy(
     return float(np.exp(found.x)) * ENERGY
 
 
+def fitted_range(result: FitResult, source: str) -> u.Quantity:
+    """Lowest and highest energy of the fit's counts; of a fit without any, decades around the reference energy."""
+    return _known_range(result, _spectrum(result, source)) * ENERGY
+
+
 def butterfly_table(
     result: FitResult,
     source: str,
@@ -441,16 +446,20 @@ def _integral(
 def _search_range(
     result: FitResult, binding: Binding, low: u.Quantity | None, high: u.Quantity | None
 ) -> tuple[float, float]:
-    edges = [d.energy_edges.to_value(ENERGY) for d in result.datasets if len(d.energy_edges) > 1]
-    reference = next(
-        (v for v, unit in zip(binding.start, binding.plugin.units, strict=True) if unit == ENERGY), 1.0
-    )
-    around = reference * 10.0 ** np.array([-_DECADES_AROUND, _DECADES_AROUND])
-    known = np.concatenate(edges) if edges else around
+    known = _known_range(result, binding)
     ends = (
-        known.min() if low is None else float(low.to_value(ENERGY)),
-        known.max() if high is None else float(high.to_value(ENERGY)),
+        known[0] if low is None else float(low.to_value(ENERGY)),
+        known[1] if high is None else float(high.to_value(ENERGY)),
     )
     if not 0 < ends[0] < ends[1]:
         raise InputError(f"no pivot energy from {low} to {high}: give two energies in increasing order")
     return ends
+
+
+def _known_range(result: FitResult, binding: Binding) -> tuple[float, float]:
+    edges = [d.energy_edges.to_value(ENERGY) for d in result.datasets if len(d.energy_edges) > 1]
+    if edges:
+        return min(float(e[0]) for e in edges), max(float(e[-1]) for e in edges)
+    values = zip(binding.start, binding.plugin.units, strict=True)
+    reference = next((float(v) for v, unit in values if unit == ENERGY and v > 0), 1.0)
+    return reference * 10.0**-_DECADES_AROUND, reference * 10.0**_DECADES_AROUND

@@ -15,7 +15,15 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Column, MaskedColumn, QTable, Table
 
-from dl3flow.data.products import Contour, DatasetStat, FitResult, FluxPoints, LightCurve, Profile
+from dl3flow.data.products import (
+    Butterfly,
+    Contour,
+    DatasetStat,
+    FitResult,
+    FluxPoints,
+    LightCurve,
+    Profile,
+)
 from dl3flow.errors import InputError, choices
 from dl3flow.io.files import read_text, write_product, write_text
 from dl3flow.io.fits_files import find_table, open_fits, raw_column
@@ -55,6 +63,7 @@ _NEEDED = {
     "norm": u.one,
 }
 _UNKNOWN = (None, None)
+_BAND = {"energy": u.TeV, **dict.fromkeys(("dnde", "dnde_errn", "dnde_errp"), _NEEDED["ref_dnde"])}
 _REMEDY = "delete it and run its step again"
 
 
@@ -303,12 +312,9 @@ def _numbers(values: Any, where: str) -> np.ndarray:
         raise InputError(f"{where}: expected numbers, found {values!r}: {_REMEDY}") from None
 
 
-def write_table(path: Path, product: FluxPoints | LightCurve, provenance: Provenance) -> None:
-    """Write flux points or a light curve, as ECSV or FITS by the ending of the name."""
-    if isinstance(product, LightCurve):
-        write_light_curve(path, product, provenance)
-    else:
-        write_flux_points(path, product, provenance)
+def write_table(path: Path, product: FluxPoints | LightCurve | Butterfly, provenance: Provenance) -> None:
+    """Write flux points, a light curve or a spectrum's band, as ECSV or FITS by the ending of the name."""
+    _write_points(path, product.table, product.meta, provenance, is_curve=isinstance(product, LightCurve))
 
 
 def write_flux_points(path: Path, points: FluxPoints, provenance: Provenance) -> None:
@@ -353,8 +359,8 @@ def read_light_curve(path: Path) -> LightCurve:
     return curve
 
 
-def read_table(path: Path) -> FluxPoints | LightCurve:
-    """Read flux points or a light curve, whichever the file holds.
+def read_table(path: Path) -> FluxPoints | LightCurve | Butterfly:
+    """Read flux points, a light curve or a spectrum's band, whichever the file holds.
 
     Raises
     ------
@@ -362,9 +368,15 @@ def read_table(path: Path) -> FluxPoints | LightCurve:
         If the file is damaged, or lacks a column or unit.
     """
     table, meta = _read_points(path)
+    if _is_band(table.colnames):
+        return Butterfly(table, meta)
     return (
         LightCurve(table, meta) if all(name in table.colnames for name in _TIMES) else FluxPoints(table, meta)
     )
+
+
+def _is_band(names: Iterable[str]) -> bool:
+    return "energy" in names and "e_ref" not in names
 
 
 def _write_points(
@@ -438,11 +450,12 @@ def _read_points(path: Path) -> tuple[QTable, dict[str, Any]]:
     path = Path(path)
     rows, facts, meta = _read_rows(path)
     sed_type = str(facts.get("SED_TYPE", meta.get("sed_type", "likelihood")))
-    if sed_type != "likelihood":
+    is_band = _is_band(rows)
+    if sed_type != "likelihood" and not is_band:
         raise InputError(f"{path}: the sed_type '{sed_type}' is not supported: convert it to 'likelihood'")
     for name in _TIMES if all(name in rows for name in _TIMES) else ():
         rows[name] = (np.asarray(u.Quantity(rows[name]).value) + _reference_day(facts, path)) * u.d
-    for name, unit in _NEEDED.items():
+    for name, unit in (_BAND if is_band else _NEEDED).items():
         if name not in rows:
             raise InputError(f"{path}: the column '{name}' is missing: {choices(name, rows)}")
         if not u.Quantity(rows[name]).unit.is_equivalent(unit):

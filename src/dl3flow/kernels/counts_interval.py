@@ -47,12 +47,12 @@ class CountsInterval:
     @property
     def errn(self) -> np.ndarray:
         """Distance to the lower end."""
-        return self.excess - self.low
+        return np.asarray(self.excess - self.low)
 
     @property
     def errp(self) -> np.ndarray:
         """Distance to the upper end."""
-        return self.high - self.excess
+        return np.asarray(self.high - self.excess)
 
 
 def cash_interval(

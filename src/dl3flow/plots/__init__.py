@@ -1,5 +1,6 @@
 """Pictures of reduced data and results: one pure function per product, ``plot(product, result) -> Figure``."""
 
+from dl3flow.plots import butterfly as butterfly
 from dl3flow.plots import dataset as dataset
 from dl3flow.plots import fit as fit
 from dl3flow.plots import flux_points as flux_points

@@ -1,4 +1,4 @@
-"""Tables of the report: their form, and those of flux points and light curves."""
+"""Tables of the report: their form, and those of flux points, light curves and spectra."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from astropy.table import QTable
 from astropy.time import Time
 from markupsafe import Markup
 
-from dl3flow.data.products import FluxPoints, LightCurve
+from dl3flow.data.products import Butterfly, FluxPoints, LightCurve
 from dl3flow.report.numbers import general, number, short, unit_text, with_errors
 from dl3flow.units import FLUX
+
+Product = FluxPoints | LightCurve | Butterfly
 
 _MOST_OPEN_ROWS = 40
 _TEXT_HEADINGS = frozenset(
@@ -25,6 +27,8 @@ _TEXT_HEADINGS = frozenset(
         "Result",
         "Inside 68 %?",
         "Where",
+        "Datasets",
+        "Observations",
         "Fit",
         "Package",
         "SHA-256",
@@ -58,14 +62,26 @@ def count_points(table: QTable) -> tuple[int, int]:
     return int(np.sum(~is_ul & value)), int(np.sum(is_ul & limit))
 
 
-def alternative(table: FluxPoints | LightCurve) -> str:
+def alternative(product: Product) -> str:
     """Words in place of the picture of a product."""
-    measured, limits = count_points(table.table)
-    return f"{measured} measured bins, {limits} upper limits; the numbers stand in the table."
+    return f"{in_words(product)}; the numbers stand in the table."
 
 
-def product_table(name: str, product: FluxPoints | LightCurve) -> Table:
+def in_words(product: Product) -> str:
+    """What a product holds, in numbers."""
+    if isinstance(product, Butterfly):
+        pivot = float(product.meta.get("pivot_energy") or np.nan)
+        known = f", smallest relative error at {pivot:.3g} TeV" * bool(np.isfinite(pivot))
+        return f"spectrum at {len(product.table)} energies with its 68 % band{known}"
+    measured, limits = count_points(product.table)
+    noun = "flux points" if isinstance(product, FluxPoints) else "time bins"
+    return f"{measured} {noun} and {limits} upper limits"
+
+
+def product_table(name: str, product: Product) -> Table:
     """Table of a product: one row per energy or time bin."""
+    if isinstance(product, Butterfly):
+        return _butterfly_table(name, product)
     return (
         _flux_point_table(name, product)
         if isinstance(product, FluxPoints)
@@ -107,6 +123,24 @@ def _flux_point_table(name: str, product: FluxPoints) -> Table:
         for n in range(len(t))
     ]
     return Table(f"Flux points of {product.meta.get('source', 'the source')} ({name})", headings, rows)
+
+
+def _butterfly_table(name: str, product: Butterfly) -> Table:
+    t = product.table
+    unit = u.Unit("TeV cm-2 s-1")
+    energy = t["energy"].to_value(u.TeV)
+    sed, minus, plus = ((t[c] * t["energy"] ** 2).to_value(unit) for c in ("dnde", "dnde_errn", "dnde_errp"))
+    headings = ["Energy (TeV)", Markup("E² dN/dE ({})").format(unit_text(unit)), "Error (%)"]
+    rows = [
+        [
+            general(energy[n], 4),
+            _measured(sed[n], minus[n], plus[n], is_limit=False),
+            short(50 * (minus[n] + plus[n]) / sed[n] if sed[n] else np.nan, 1),
+        ]
+        for n in range(len(t))
+    ]
+    source = product.meta.get("source", "the source")
+    return Table(f"Spectrum of {source} with its 68 % band ({name})", headings, rows)
 
 
 def _light_curve_table(name: str, product: LightCurve) -> Table:
