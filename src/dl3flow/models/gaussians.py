@@ -301,13 +301,13 @@ def _by_energy_gradient(lon: np.ndarray, lat: np.ndarray, energy: np.ndarray, *v
 
 
 def _by_energy_radius(
-    energy: np.ndarray, lon_0: float, lat_0: float, sigma: float, delta: float, reference: float
+    lon_0: float, lat_0: float, sigma: float, delta: float, reference: float, *, energy: np.ndarray
 ) -> float:
     return 6 * float(np.max(_width_at(energy, sigma, delta, reference)))
 
 
 def _by_energy_resolution(
-    energy: np.ndarray, lon_0: float, lat_0: float, sigma: float, delta: float, reference: float
+    lon_0: float, lat_0: float, sigma: float, delta: float, reference: float, *, energy: np.ndarray
 ) -> float:
     return float(np.min(_width_at(energy, sigma, delta, reference))) / 3
 

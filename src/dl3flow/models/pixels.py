@@ -83,13 +83,7 @@ class PixelGrid:
 
 def depends_on_energy(model: ModelFunction) -> bool:
     """True if the shape of a model is another at every energy."""
-    return bool(_by_energy(model))
-
-
-def _by_energy(model: ModelFunction) -> bool | None:
-    """Whether the shape depends on energy; None if the function does not even take it."""
-    found = model.companions.get("by_energy")
-    return found() if callable(found) else found
+    return bool(model.companions.get("by_energy"))
 
 
 def pixel_fractions(
@@ -232,7 +226,7 @@ def _evaluated(
     is_free: np.ndarray,
     order: int,
 ) -> Expansion:
-    directions = (grid.lon, grid.lat) if _by_energy(model) is None else (grid.lon, grid.lat, energy)
+    directions = (grid.lon, grid.lat) if "by_energy" not in model.companions else (grid.lon, grid.lat, energy)
     expand = model.companions.get("expand")
     if expand is not None:
         found: Expansion = expand(*directions, *values, is_free=is_free, cell=grid.cell, order=order)
@@ -457,8 +451,8 @@ def radius(model: ModelFunction, values: np.ndarray, energy: np.ndarray | None =
 
 
 def _at_energies(name: str, model: ModelFunction, values: np.ndarray, energy: np.ndarray | None) -> float:
-    first = () if _by_energy(model) is None else (energy,)
-    return float(model.companions[name](*first, *values))
+    at = {"energy": energy} if depends_on_energy(model) else {}
+    return float(model.companions[name](*values, **at))
 
 
 def declared_position(component: Component) -> SkyCoord | None:

@@ -127,8 +127,15 @@ def _resolve_one(component: Component, part: str, where: str) -> ModelFunction:
         plugin.name,
         partial(plugin.function, **options) if options else plugin.function,
         tuple(unit for unit, _ in parameters_of(plugin, component.options).values()),
-        {k: partial(v, **options) if options and callable(v) else v for k, v in plugin.companions.items()},
+        {k: _with_options(k, v, options) for k, v in plugin.companions.items()},
     )
+
+
+def _with_options(name: str, companion: Any, options: dict[str, Any]) -> Any:
+    if not callable(companion):
+        return companion
+    # a fact that the options decide, not a function of the parameters
+    return companion(**options) if name == "by_energy" else partial(companion, **options)
 
 
 def _bound(plugin: Plugin, options: Mapping[str, Any]) -> dict[str, Any]:

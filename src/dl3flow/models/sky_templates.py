@@ -23,9 +23,7 @@ def map_center(geom: SkyGeometry) -> tuple[float, float]:
     return float(at.lon.rad), float(at.lat.rad)
 
 
-def _radius(
-    energy: np.ndarray | None, lon_0: float, lat_0: float, *, geom: SkyGeometry, **_: object
-) -> float:
+def _radius(lon_0: float, lat_0: float, *, geom: SkyGeometry, **_: object) -> float:
     """Distance of the farthest corner of the border from the middle."""
     ny, nx = geom.shape
     x, y = np.meshgrid([-0.5, (nx - 1) / 2, nx - 0.5], [-0.5, (ny - 1) / 2, ny - 0.5])
@@ -36,9 +34,7 @@ def _radius(
     return float(fov.separation(np.radians(lon), np.radians(lat), *middle).max())
 
 
-def _resolution(
-    energy: np.ndarray | None, lon_0: float, lat_0: float, *, geom: SkyGeometry, **_: object
-) -> float:
+def _resolution(lon_0: float, lat_0: float, *, geom: SkyGeometry, **_: object) -> float:
     return float(np.radians(geom.binsz))
 
 

@@ -10,7 +10,7 @@ Functions take directions and parameters in rad and return sr-1; the integral ov
     Name of the parameter that is its extension.
 ``by_energy``
     Whether the shape depends on energy, True or a function of the options. Where it is there, the function takes energies
-    after the directions, and ``radius`` and ``resolution`` take them first (None if the shape does not depend on them).
+    after the directions (None if it does not); where it does, ``radius`` and ``resolution`` take them by ``energy=``.
 ``is_point``, ``is_everywhere``
     A direction; all of a dataset's map.
 ``is_absolute``
