@@ -20,6 +20,8 @@ when a model file does not give it. Companions of a plug-in, of which all but th
     What is wrong with values (in internal units) that no spectrum can have, as words that follow the name of the model.
 ``reads`` : str
     Kind of file that can hold the options, such as ``ebl`` (`io.ebl`).
+``stands_for`` : str
+    Name of the spectrum under whose name the field's model files hold this factor.
 ``component(**options) -> Component``
     A plug-in that only names a published spectrum stands for this component; a model file may spell it out.
 """

@@ -14,8 +14,6 @@ Numbers = Annotated[np.ndarray, u.dimensionless_unscaled]
 
 # stands for zero in a logarithm, and is taken for zero after it, as the field does
 _TINY = float(np.finfo(float).tiny)
-# kinks between closer nodes do not show in an integral of six points per bin
-_CLOSE = 0.05
 
 
 def log_or_tiny(values: np.ndarray) -> np.ndarray:
@@ -52,11 +50,6 @@ def line_through(values: np.ndarray, left: np.ndarray, fraction: np.ndarray) -> 
     return np.asarray(values[left] * (1 - fraction) + values[right] * fraction)
 
 
-def kinks(energy: np.ndarray) -> np.ndarray:
-    """Nodes that are far enough apart for the kinks between them to show."""
-    return energy if len(energy) > 1 and np.diff(np.log(energy)).max() > _CLOSE else np.zeros(0)
-
-
 def check_nodes(energy: np.ndarray, at_least: int) -> str | None:
     """What is wrong with nodes in energy (TeV), in words."""
     if np.ndim(energy) != 1 or np.size(energy) < at_least:
@@ -86,7 +79,7 @@ def _interpolated(at: np.ndarray, energy: np.ndarray, values: np.ndarray) -> np.
 
 
 def _template_breaks(*, energy: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return kinks(np.asarray(energy))
+    return np.asarray(energy)
 
 
 @SPECTRAL_MODELS.register(
@@ -101,7 +94,9 @@ def template(at: np.ndarray, *, energy: Energies, values: Fluxes) -> np.ndarray:
     return _interpolated(at, energy, values)
 
 
-@NORM_MODELS.register(gradient=_template_gradient, breaks=_template_breaks, check=_check_template)
+@NORM_MODELS.register(
+    gradient=_template_gradient, breaks=_template_breaks, check=_check_template, stands_for="template"
+)
 def template_norm(at: np.ndarray, *, energy: Energies, values: Numbers) -> np.ndarray:
     """Factor ``values`` at ``energy``, straight between them and beyond in log-log; it has no parameters."""
     return _interpolated(at, energy, values)
