@@ -98,6 +98,10 @@ def _run_step(step: str, words: list[str]) -> int:
     settings = dict((*item.split("=", 1), "")[:2] for item in given.setting)
     options = _options(sys.stdin.read() if given.options == "-" else given.options)
     provenance = collect_provenance(step, given.code, options, inputs)
+    if inputs.get("plugins"):
+        from dl3flow.plugins import load_plugins
+
+        load_plugins(inputs["plugins"])
     module.run(inputs, outputs, _Roles("option", {**settings, **options}), provenance)
     return 0
 

@@ -1,6 +1,6 @@
 """The configuration: read, checked and cut into the slice that each job reads, before any job starts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -24,6 +24,7 @@ from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Component, Models
 from dl3flow.models.spectral import SPECTRAL_MODELS
 from dl3flow.plan import Analysis, Estimator, External, Further, Job, Plan, Reduction
+from dl3flow.plugins import load_plugins, plugin_files
 from dl3flow.reduce.select import select_observations
 from dl3flow.registry import Plugin, convert
 from dl3flow.sources import (
@@ -98,6 +99,8 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
         "models",
         "fits",
         "estimators",
+        "references",
+        "plugins",
         "on_error",
     )
     check_keys(
@@ -109,17 +112,25 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
             f"{path}: name: '{name}' is not possible: use letters, digits and . _ + -, and none of {', '.join(_RESERVED)}"
         )
     on_error = as_choice(content.get("on_error", "stop"), ON_ERROR, f"{path}: on_error")
-    reader = _Reader(name, str(path), content, sources, on_error)
+    plugins = plugin_files(content.get("plugins", []), f"{path}: plugins")
+    load_plugins(plugins)
+    reader = _Reader(name, str(path), content, sources, on_error, plugins)
     estimators = {key: reader.estimator(key, entry) for key, entry in reader.section("estimators")}
+    told = {
+        "analysis": reader.told(),
+        "truth": reader.truth(),
+        "references": reader.fit_section.references(content.get("references", []), reader.fits),
+    }
     return Analysis(
         name,
         on_error,
         new_job("select_observations", {"groups": reader.group_options()}),
-        new_job("summarise", {"analysis": reader.told(), "truth": reader.truth()}, where=str(path)),
+        new_job("summarise", told, where=str(path)),
         reader.inputs,
         {key: reduction for key, (reduction, _) in reader.reductions.items()},
         reader.fits,
         estimators,
+        {"plugins": tuple(map(str, plugins)) if reader.models is not None else ()},
     )
 
 
@@ -127,7 +138,13 @@ class _Reader:
     """One analysis file while it is being checked."""
 
     def __init__(
-        self, name: str, path: str, content: Mapping[str, Any], sources: Sources, on_error: str
+        self,
+        name: str,
+        path: str,
+        content: Mapping[str, Any],
+        sources: Sources,
+        on_error: str,
+        plugins: Sequence[Path],
     ) -> None:
         self.name, self.path, self.content, self.sources, self.on_error = (
             name,
@@ -136,6 +153,7 @@ class _Reader:
             sources,
             on_error,
         )
+        self.plugins = plugins
         self.plots = registered("dl3flow.plots", "PLOTS")
         self._check_names()
         is_whole = not content.get("inputs")
@@ -267,7 +285,9 @@ class _Reader:
             stack = new_job("stack_observations", told, chain.recipe, where=where)
             plot = self.plot("dataset", where)
         ogip = self.ogip(name, entry.get("ogip", False), chain, f"{where}.ogip")
-        return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip), chain
+        subtracts = chain.background is not None and chain.background.subtract is not None
+        needs = {"plugins": tuple(map(str, self.plugins)) if subtracts else ()}
+        return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip, needs), chain
 
     def further(self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str) -> Further | None:
         """Further runs that a background method asks for, matched to each run or all for its models."""

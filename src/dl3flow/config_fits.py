@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import astropy.units as u
 import numpy as np
@@ -37,6 +37,7 @@ KEYS = (
 PROFILE_KEYS = ("name", "values", "n", "n_sigma")
 CONTOUR_KEYS = ("names", "n_sigma", "n_points")
 SYSTEMATICS_KEYS = (*SCALES, "per")
+REFERENCE_KEYS = ("fit", "source", "label", "note", "parameters")
 _PER = ("dataset", "observation")
 _FIELD = 10.0  # deg
 
@@ -71,14 +72,14 @@ class FitSection:
         """
         where = f"{self.path}: fits.{name}"
         check_keys(entry, KEYS, where, required=("datasets", "mode"))
-        mode, grouping = _mode(entry["mode"], f"{where}.mode")
         datasets = self.datasets(entry["datasets"], f"{where}.datasets")
         reductions = [name for name in datasets if name in self.reductions]
+        mode, grouping, grouped = _mode(entry["mode"], reductions, f"{where}.mode")
         # in the order that canonical JSON gives them: a step finds their files by it
         inputs = {name: self.inputs[name] for name in sorted(datasets) if name in self.inputs}
         if mode != "joint":
-            self.check_stacked(reductions, f"{where}.mode")
-        groups = {key: self.groups(key, grouping, f"{where}.mode") for key in reductions if grouping}
+            self.check_stacked(grouped, f"{where}.mode")
+        groups = {key: self.groups(key, grouping, f"{where}.mode") for key in grouped if grouping}
         names = {key: self.dataset_names(key, mode, groups.get(key)) for key in datasets}
         background = entry.get("background", {})
         check_keys(background, ("free",), f"{where}.background")
@@ -114,7 +115,36 @@ class FitSection:
             data,
             new_job("fit_datasets", {**options, **data}, *further, where=where),
             plot,
+            (*asked.own, *asked.backgrounds),
         )
+
+    def references(self, entries: Any, fits: Mapping[str, Fit]) -> list[dict[str, Any]]:
+        """Published values that the report sets beside those of a fit, as numbers in the parameters' units."""
+        where = f"{self.path}: references"
+        found = []
+        for n, entry in enumerate(convert(entries, list[Any], where)):
+            place = f"{where}[{n}]"
+            check_keys(entry, REFERENCE_KEYS, place, required=("fit", "label", "parameters"))
+            fit = find_entry(entry["fit"], fits, "fit", f"{place}.fit")
+            prefix = f"{as_text(entry['source'], f'{place}.source')}." if "source" in entry else ""
+            values = {}
+            for name, given in as_mapping(entry["parameters"], f"{place}.parameters").items():
+                spot = f"{place}.parameters.{name}"
+                known = [key.removeprefix(prefix) for key in fit.free if key.startswith(prefix)]
+                find_entry(name, known, "free parameter of that fit", spot)
+                check_keys(given, ("value", "error"), spot, required=("value",))
+                full = f"{prefix}{name}"
+                own = {} if self.models is None else self.models.parameters()
+                unit = own[full].unit if full in own else u.dimensionless_unscaled
+                values[full] = [
+                    convert(given[key], Annotated[float, unit], f"{spot}.{key}") if key in given else None
+                    for key in ("value", "error")
+                ]
+            texts = {
+                key: as_text(entry[key], f"{place}.{key}") for key in ("fit", "label", "note") if key in entry
+            }
+            found.append({**texts, "parameters": values})
+        return found
 
     def datasets(self, value: Any, where: str) -> list[str]:
         """Names of the reductions and inputs that are fitted."""
@@ -298,24 +328,34 @@ def grouping_code(groups: Mapping[str, Any]) -> list[str]:
     return [f"dl3flow.reduce.{name}" for name in ("groupings", "group", "cube", "spectrum")] if groups else []
 
 
-def _mode(value: Any, where: str) -> tuple[str, dict[str, Any] | None]:
-    """Name of the mode, and of a grouped fit its grouping."""
+def _mode(
+    value: Any, reductions: Sequence[str], where: str
+) -> tuple[str, dict[str, Any] | None, Sequence[str]]:
+    """Name of the mode, of a grouped fit its grouping, and the reductions whose observations are stacked."""
     options: dict[str, Any] = {}
     if isinstance(value, Mapping):
         # both `{name: grouped, by: zenith}` and `{grouped: {by: zenith}}`
-        options = dict(value["grouped"] or {}) if set(value) == {"grouped"} else dict(value)
-        value = "grouped" if set(value) == {"grouped"} else options.pop("name", None)
+        is_nested = set(value) == {"grouped"}
+        options = dict(as_mapping(value["grouped"], f"{where}.grouped")) if is_nested else dict(value)
+        value = "grouped" if is_nested else options.pop("name", None)
     mode = as_choice(value, MODES, where)
     if mode != "grouped":
         check_keys(options, (), where)
-        return mode, None
+        return mode, None, reductions
     if "by" not in options:
         raise InputError(
             f"{where}: a grouped fit needs `by`, such as `{{name: grouped, by: instrument}}` {choices('', GROUPINGS.names())}"
         )
+    grouped: list[str] = convert(options.pop("datasets", list(reductions)), list[str], f"{where}.datasets")
+    for name in grouped:
+        find_entry(name, reductions, "reduction of this fit", f"{where}.datasets")
+    if not grouped:
+        raise InputError(
+            f"{where}: there is no reduction whose observations could be grouped: fit with `mode: joint`"
+        )
     grouping = {"name": options.pop("by"), **options}
     plugin, _ = GROUPINGS.bind(grouping, where)
-    return mode, {**grouping, "name": plugin.name}
+    return mode, {**grouping, "name": plugin.name}, grouped
 
 
 @dataclass(frozen=True)

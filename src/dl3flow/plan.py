@@ -111,6 +111,8 @@ class Reduction:
         Where the background comes from other runs.
     ogip : Job or None
         Writes the spectra as OGIP files.
+    model_inputs : mapping of tuple of str
+        Files that the models of known sources need, by role: ``plugins``, ``model_files``.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Reduction:
     plot: Job | None
     further: Further | None = None
     ogip: Job | None = None
+    model_inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,13 +161,15 @@ class Fit:
     Attributes
     ----------
     name : str
-    mode : 'joint' or 'stacked'
+    mode : 'joint', 'stacked' or 'grouped'
     reductions : tuple of str
     external : tuple of str
         Files of data reduced elsewhere.
     data : mapping
-        What a step that reads the fit's data is told of them: ``energy`` (limits), ``inputs``.
+        What a step that reads the fit's data is told of them: ``energy`` and ``region`` (limits), ``inputs``, ``groups``.
     job, plot : Job
+    free : tuple of str
+        Free parameters, as far as they are known before the data are read.
     """
 
     name: str
@@ -174,6 +179,7 @@ class Fit:
     data: Mapping[str, Any]
     job: Job
     plot: Job
+    free: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +215,8 @@ class Analysis:
         What to do about observations that cannot be reduced; changes no product, so it is in no job.
     selection, report : Job
     inputs, reductions, fits, estimators : mapping by name
+    model_inputs : mapping of tuple of str
+        Files that whoever reads the models needs, by role: ``plugins`` (the user's own models), ``model_files`` (templates).
     """
 
     name: str
@@ -219,6 +227,7 @@ class Analysis:
     reductions: Mapping[str, Reduction]
     fits: Mapping[str, Fit]
     estimators: Mapping[str, Estimator]
+    model_inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def pictures(self) -> dict[str, Reduction | Fit | Estimator]:

@@ -11,7 +11,8 @@ from astropy.table import QTable
 
 from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, LightCurve
 from dl3flow.models.source import Component, Models, Parameter, Source
-from dl3flow.report.build import build_report, compare, sentence
+from dl3flow.report.build import build_report
+from dl3flow.report.fits import compare, sentence
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><defs><path id="m" d="M0 0"/></defs><use href="#m"/></svg>'
 VOID = {"meta", "link", "br", "img", "input", "hr"}

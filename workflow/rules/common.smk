@@ -80,7 +80,13 @@ def dl3_files(wildcards):
         **(none if further is None else further.files(obs_id)),
         "mask": list(reduction.mask_file),
         "models": [models] if further and further.model and obs_id is not None else [],
+        **(model_files(reduction) if obs_id is not None else {}),
     }
+
+
+def model_files(of):
+    """Files that whoever reads models needs beside them: the user's own functions, and templates."""
+    return {role: list(of.model_inputs.get(role, ())) for role in ("plugins", "model_files")}
 
 
 def dl4_files(wildcards):
@@ -93,39 +99,49 @@ def dl4_files(wildcards):
     stacks = {name: [f"{base}/{name}/stacked.fits"] for name in runs}
     if "estimator" in given:
         estimator = analysis.estimators[given["estimator"]]
-        if estimator.reduction:
-            return {"datasets": stacks[estimator.reduction], "external": []}
         given["fit"] = estimator.fit
+        if estimator.reduction:
+            return {
+                "datasets": stacks[estimator.reduction],
+                "external": [],
+                **fit_files(wildcards),
+            }
     if "fit" in given:
         fit = analysis.fits[given["fit"]]
         files = stacks if fit.mode == "stacked" else runs
         return {
             "datasets": [file for name in fit.reductions for file in files[name]],
             "external": list(fit.external),
+            **model_files(analysis),
+            **(fit_files(wildcards) if "estimator" in given else {}),
         }
     wanted = [file for name in runs if given.get("reduction", name) == name for file in runs[name]]
     return {"datasets": wanted, "external": []}
 
 
-def fit_of(wildcards):
-    """The fit that an estimator, or the picture of one, builds on; none for a map of a reduction."""
-    estimators = plan.analyses[wildcards.analysis].estimators
+def fit_files(wildcards):
+    """The fit that an estimator, or its picture, builds on, with what its models need; none for a map of a reduction."""
+    analysis = plan.analyses[wildcards.analysis]
     name = wildcards.estimator if "estimator" in wildcards.keys() else wildcards.name
-    fit = estimators[name].fit if name in estimators else ""
-    return [f"{results}/{wildcards.analysis}/dl5/{fit}/fit.json"] if fit else []
+    fit = analysis.estimators[name].fit if name in analysis.estimators else ""
+    if not fit:
+        return {"fit": [], "plugins": [], "model_files": []}
+    return {"fit": [f"{results}/{wildcards.analysis}/dl5/{fit}/fit.json"], **model_files(analysis)}
 
 
-def product(wildcards):
-    """The product that a picture shows."""
-    analysis, base = (
+def picture_files(wildcards):
+    """The product that a picture shows, and the fit that it builds on."""
+    analysis, base, name = (
         plan.analyses[wildcards.analysis],
         f"{results}/{wildcards.analysis}",
+        wildcards.name,
     )
-    if wildcards.name in analysis.reductions:
-        return f"{base}/dl4/{wildcards.name}/stacked.fits"
-    if wildcards.name in analysis.fits:
-        return f"{base}/dl5/{wildcards.name}/fit.json"
-    return f"{base}/dl5/{wildcards.name}.{analysis.estimators[wildcards.name].suffix}"
+    if name in analysis.reductions:
+        return {"product": f"{base}/dl4/{name}/stacked.fits", **fit_files(wildcards)}
+    if name in analysis.fits:
+        return {"product": f"{base}/dl5/{name}/fit.json", "fit": [], **model_files(analysis)}
+    product = f"{base}/dl5/{name}.{analysis.estimators[name].suffix}"
+    return {"product": product, **fit_files(wildcards)}
 
 
 def report_files(wildcards):
@@ -139,6 +155,7 @@ def report_files(wildcards):
         "fits": [f"{base}/dl5/{name}/fit.json" for name in analysis.fits],
         "tables": [f"{base}/dl5/{name}.ecsv" for name in analysis.tables],
         "plots": [f"{base}/plots/{name}.svg" for name in analysis.pictures],
+        **model_files(analysis),
     }
 
 

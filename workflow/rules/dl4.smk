@@ -18,7 +18,8 @@ rule reduce_observation:
     shell:
         "python -m dl3flow reduce_observation --input events {input.events:q} --input responses {input.responses:q}"
         " --input mask {input.mask:q} --input off {input.off:q} --input off_responses {input.off_responses:q}"
-        " --input models {input.models:q} --output dataset {output.dataset:q}"
+        " --input models {input.models:q} --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
+        " --output dataset {output.dataset:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 

@@ -20,6 +20,7 @@ rule fit_datasets:
         "Fit {wildcards.analysis}/{wildcards.fit}"
     shell:
         "python -m dl3flow fit_datasets --input datasets {input.datasets:q} --input external {input.external:q}"
+        " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
         " --output fit {output.fit:q} --output models {output.models:q} --output covariance {output.covariance:q}"
         " --setting on_error={resources.on_error:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
@@ -28,7 +29,6 @@ rule fit_datasets:
 rule estimate_table:
     input:
         unpack(dl4_files),
-        fit=fit_of,
     output:
         table=f"{results}/{{analysis}}/dl5/{{estimator}}.ecsv",
     log:
@@ -45,13 +45,13 @@ rule estimate_table:
         "Estimate {wildcards.analysis}/{wildcards.estimator}"
     shell:
         "python -m dl3flow estimate_table --input datasets {input.datasets:q} --input external {input.external:q} --input fit {input.fit:q}"
+        " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
         " --output table {output.table:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule estimate_map:
     input:
         unpack(dl4_files),
-        fit=fit_of,
     output:
         map=f"{results}/{{analysis}}/dl5/{{estimator}}.fits",
     log:
@@ -68,4 +68,5 @@ rule estimate_map:
         "Estimate {wildcards.analysis}/{wildcards.estimator}"
     shell:
         "python -m dl3flow estimate_map --input datasets {input.datasets:q} --input external {input.external:q} --input fit {input.fit:q}"
+        " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
         " --output map {output.map:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"

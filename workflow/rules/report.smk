@@ -1,7 +1,6 @@
 rule plot_product:
     input:
-        product=product,
-        fit=fit_of,
+        unpack(picture_files),
     output:
         svg=f"{results}/{{analysis}}/plots/{{name}}.svg",
         png=f"{results}/{{analysis}}/plots/{{name}}.png",
@@ -19,6 +18,7 @@ rule plot_product:
         "Plot {wildcards.analysis}/{wildcards.name}"
     shell:
         "python -m dl3flow plot_product --input product {input.product:q} --input fit {input.fit:q}"
+        " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
         " --output svg {output.svg:q} --output png {output.png:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
@@ -42,5 +42,6 @@ rule summarise:
         "Write the report of {wildcards.analysis}"
     shell:
         "python -m dl3flow summarise --input observations {input.observations:q} --input fits {input.fits:q}"
-        " --input tables {input.tables:q} --input plots {input.plots:q} --output report {output.report:q}"
+        " --input tables {input.tables:q} --input plots {input.plots:q}"
+        " --input plugins {input.plugins:q} --input model_files {input.model_files:q} --output report {output.report:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"

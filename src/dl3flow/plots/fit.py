@@ -9,7 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
 
 from dl3flow.data.products import DatasetStat, FitResult
-from dl3flow.plots import style
+from dl3flow.plots import style, uncertainty
 from dl3flow.plots.registry import PLOTS
 
 _MOST_PANELS = 6
@@ -21,7 +21,7 @@ _MOST_LABELS = 80
 
 @PLOTS.register()
 def fit(product: FitResult, result: FitResult | None) -> Figure:
-    """Counts and prediction per dataset (summed where they are many), then the correlation matrix."""
+    """Counts and prediction per dataset (summed where they are many), the correlation matrix, profiles and contours."""
     # flux points have no counts to draw
     counted = tuple(d for d in product.datasets if len(d.counts_per_energy))
     groups = _grouped(counted)
@@ -31,7 +31,11 @@ def fit(product: FitResult, result: FitResult | None) -> Figure:
     rows = math.ceil(len(shown) / columns)
     n_free = len(product.free)
     matrix_height = min(6.6, 2.0 + 0.42 * n_free)
-    heights = [rows * _PANEL_HEIGHT, 2.2 if is_summed else 0.0, matrix_height]
+    profiles, contours = (
+        uncertainty.PANEL_HEIGHT * uncertainty.panel_rows(n)
+        for n in (len(product.profiles), len(uncertainty.contour_pairs(product)))
+    )
+    heights = [rows * _PANEL_HEIGHT, 2.2 if is_summed else 0.0, matrix_height, profiles, contours]
     with style.applied():
         figure = style.new_figure(sum(heights) + 0.6)
         style.set_title(
@@ -49,6 +53,10 @@ def fit(product: FitResult, result: FitResult | None) -> Figure:
         if is_summed:
             _draw_totals(subfigures.pop(0).subplots(), counted)
         _draw_correlation(subfigures.pop(0), product)
+        if profiles:
+            uncertainty.draw_profiles(subfigures.pop(0), product)
+        if contours:
+            uncertainty.draw_contours(subfigures.pop(0), product)
         if len(groups) > len(shown):
             style.add_note(figure, f"{len(groups) - len(shown)} further energy binnings are not drawn.")
     return figure

@@ -3,24 +3,39 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import astropy.units as u
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dl3flow.data.products import FitResult, FluxPoints, LightCurve
+from dl3flow.data.products import FitResult
 from dl3flow.models.source import full_names
-from dl3flow.report.numbers import MISSING, general, number, short, unit_text, with_error
+from dl3flow.report.fits import (
+    Compared,
+    compare,
+    correlation_table,
+    covariance_table,
+    dataset_table,
+    minimiser_facts,
+    parameter_table,
+    reference_sentence,
+    reference_table,
+    sentence,
+    systematics_table,
+    truth_table,
+)
+from dl3flow.report.numbers import MISSING, general, short, unit_text, with_error
 from dl3flow.report.svg import inline_svg
-from dl3flow.report.tables import Table, alternative, count_points, product_table
+from dl3flow.report.tables import Product, Table, alternative, in_words, product_table
 
 _MOST_IDS = 12
 _CAPTIONS = {
     "dataset": "Reduced data: counts, background, exposure and safe energy bins on the sky, and events per energy.",
-    "fit": "Counts and prediction per energy with their difference, and the correlation of the free parameters.",
+    "fit": "Counts and prediction per energy with their difference, the correlation of the free parameters, and where asked for "
+    "likelihood profiles (dotted: parabola of the error) and contours.",
     "flux_points": "Spectral energy distribution with the best fit, its 68 % band, and the residuals from it.",
+    "butterfly": "Spectral energy distribution of the best fit with its 68 % band; the dashed line is the energy of the smallest relative error.",
     "light_curve": "Integral flux against time, with the mean of the measured bins.",
     "excess_map": "Counts, background, excess and significance on the sky, and the distribution of significance.",
     "residual_map": "Counts, prediction of the fit, their difference and its significance on the sky, with its distribution.",
@@ -53,19 +68,6 @@ _SHOWN_IF_DIFFERENT = frozenset({"observations", "data", "telescope", "quality"}
 _NOT_SHOWN = frozenset({"selected", "norm_err", "warnings", "tstart", "tstop"})
 
 
-class Compared(NamedTuple):
-    """A fitted parameter against its simulated value, given in the parameter's unit."""
-
-    name: str
-    truth: float
-    pull: float
-
-    @property
-    def is_inside(self) -> bool:
-        """True within one standard error."""
-        return abs(self.pull) <= 1
-
-
 @dataclass(frozen=True)
 class Figure:
     """A picture with its caption."""
@@ -78,10 +80,11 @@ def build_report(
     analysis: Mapping[str, Any],
     observations: Sequence[Mapping[str, Any]],
     fits: Mapping[str, FitResult],
-    tables: Mapping[str, FluxPoints | LightCurve],
+    tables: Mapping[str, Product],
     figures: Mapping[str, str],
     provenance: Mapping[str, Any],
     truth: Mapping[str, Any] | None,
+    references: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """HTML page of an analysis, self-contained, the same for the same arguments.
 
@@ -94,16 +97,21 @@ def build_report(
         or failed), and where known ``target``, ``livetime`` (s), ``counts``, ``background``, ``norm``, ``norm_err``,
         ``warnings`` (text); further keys become columns of their own.
     fits : mapping of fit name to FitResult
-    tables : mapping of estimator name to FluxPoints or LightCurve
+    tables : mapping of estimator name to FluxPoints, LightCurve or Butterfly
     figures : mapping of name to SVG text
         By the name of a reduction, fit or estimator.
     provenance : mapping
         ``versions``, ``code``, ``inputs`` (role to list of ``name`` and ``sha256``), ``configuration`` (YAML text).
     truth : mapping, or None
         Simulated value (number in the parameter's unit, Quantity, or text with a unit) by full parameter name.
+    references : sequence of mapping
+        Published values: ``fit``, ``label``, ``note``, and ``parameters``: by full name the value and its error (None where it is
+        not known), in the parameter's unit.
     """
     pictures = _Pictures(analysis, figures)
     warnings = [
+        # a fit that is not to be believed stands before all else
+        *(f"Fit {name} failed: {_as_sentence(fit.message)}" for name, fit in fits.items() if not fit.success),
         *_observation_warnings(observations),
         *(w for name, fit in fits.items() for w in _fit_warnings(name, fit)),
         *(w for name, table in tables.items() for w in _table_warnings(name, table)),
@@ -121,7 +129,7 @@ def build_report(
         title=str(analysis.get("name", "analysis")),
         css=Markup(environment.get_template("report.css").render()),
         warnings=warnings,
-        summary=_summary(observations, fits, tables, comparisons),
+        summary=_summary(observations, fits, tables, comparisons, references),
         observations=_observation_table(
             "Observations", [r for r in observations if _status(r) != "left out"]
         ),
@@ -139,12 +147,15 @@ def build_report(
                 "fit": fit,
                 "message": _as_sentence(fit.message),
                 "stat": f"{fit.stat:.2f}",
-                "parameters": _parameter_table(name, fit),
-                "datasets": _dataset_table(name, fit),
-                "covariance": _covariance_table(name, fit),
-                "truth": _truth_table(name, fit, comparisons.get(name, [])),
+                "parameters": parameter_table(name, fit),
+                "systematics": systematics_table(name, fit),
+                "references": [reference_table(name, fit, r) for r in references if r["fit"] == name],
+                "datasets": dataset_table(name, fit),
+                "covariance": covariance_table(name, fit),
+                "correlation": correlation_table(name, fit),
+                "truth": truth_table(name, fit, comparisons.get(name, [])),
                 "sentence": sentence(name, comparisons[name]) if comparisons.get(name) else "",
-                "minimiser": _minimiser(fit),
+                "minimiser": minimiser_facts(fit),
                 "figure": pictures.take(name),
             }
             for name, fit in fits.items()
@@ -230,7 +241,7 @@ def _named(ids: Sequence[str]) -> str:
 
 
 def _fit_warnings(name: str, fit: FitResult) -> list[str]:
-    found = [] if fit.success else [f"Fit {name} failed: {_as_sentence(fit.message)}"]
+    found = []
     at_limit = list(fit.minimiser.get("at_limit", []))
     parameters = fit.models.parameters()
     for key in at_limit:
@@ -247,7 +258,7 @@ def _fit_warnings(name: str, fit: FitResult) -> list[str]:
     return found
 
 
-def _table_warnings(name: str, table: FluxPoints | LightCurve) -> list[str]:
+def _table_warnings(name: str, table: Product) -> list[str]:
     told = [_as_sentence(f"{name}: {text}") for text in table.meta.get("warnings", [])]
     if "success" in table.table.colnames:
         n_failed = int((~np.asarray(table.table["success"], dtype=bool)).sum())
@@ -321,37 +332,12 @@ def _spoken(value: Any) -> str:
     return str(value)
 
 
-def compare(fit: FitResult, truth: Mapping[str, Any]) -> list[Compared]:
-    """Each simulated parameter that was fitted, with its true value and pull."""
-    rows = []
-    parameters = fit.models.parameters()
-    for name, given in truth.items():
-        if name in fit.free and name in parameters:
-            p = parameters[name]
-            value = _in_unit(given, p.unit)
-            pull = (p.value - value) / p.error if p.error > 0 else math.nan
-            rows.append(Compared(name, value, pull))
-    return rows
-
-
-def _in_unit(given: Any, unit: u.UnitBase) -> float:
-    if isinstance(given, int | float):
-        return float(given)
-    return float(u.Quantity(given).to_value(unit))
-
-
-def sentence(name: str, rows: Sequence[Compared]) -> str:
-    """How many simulated parameters a fit recovers."""
-    n, inside = len(rows), sum(row.is_inside for row in rows)
-    noun, verb = ("parameter", "lies") if n == 1 else ("parameters", "lie")
-    return f"Fit {name}: {inside} of {n} simulated {noun} {verb} within one standard error of the simulated value."
-
-
 def _summary(
     observations: Sequence[Mapping[str, Any]],
     fits: Mapping[str, FitResult],
-    tables: Mapping[str, FluxPoints | LightCurve],
+    tables: Mapping[str, Product],
     comparisons: Mapping[str, Sequence[Compared]],
+    references: Sequence[Mapping[str, Any]],
 ) -> Table:
     rows: list[list[str | Markup]] = [["Observations", _counted(observations), ""]]
     for name, fit in fits.items():
@@ -384,92 +370,14 @@ def _summary(
                         value = with_error(p.value, p.error) + Markup(" ") + unit_text(p.unit)
                         rows.append([full, value, f"fit {name}"])
     for name, table in tables.items():
-        measured, limits = count_points(table.table)
-        noun = "flux points" if isinstance(table, FluxPoints) else "time bins"
-        rows.append([name, f"{measured} {noun} and {limits} upper limits", f"table {name}"])
+        rows.append([name, in_words(table), f"table {name}"])
+    rows += [
+        ["Published", reference_sentence(fits[r["fit"]], r), f"fit {r['fit']}"]
+        for r in references
+        if r["fit"] in fits
+    ]
     rows += [["Simulated truth", sentence(n, r), f"fit {n}"] for n, r in comparisons.items() if r]
     return Table("Key results", ["Quantity", "Result", "Where"], rows)
-
-
-def _parameter_table(name: str, fit: FitResult) -> Table:
-    parameters = fit.models.parameters()
-    rows: list[list[str | Markup]] = []
-    for key in (*fit.free, *(k for k in parameters if k not in fit.free)):
-        if key not in parameters:
-            continue
-        p, is_free = parameters[key], key in fit.free
-        limits = (
-            f"{'−∞' if math.isnan(p.min) else f'{p.min:g}'} to {'∞' if math.isnan(p.max) else f'{p.max:g}'}"
-        )
-        value = with_error(p.value, p.error) if is_free else general(p.value)
-        free = (
-            limits
-            if is_free and not (math.isnan(p.min) and math.isnan(p.max))
-            else "free"
-            if is_free
-            else "fixed"
-        )
-        rows.append([key, value, unit_text(p.unit), free])
-    return Table(f"Parameters of fit {name}", ["Parameter", "Value", "Unit", "Range"], rows)
-
-
-def _dataset_table(name: str, fit: FitResult) -> Table:
-    rows: list[list[str | Markup]] = []
-    for d in fit.datasets:
-        counts, signal, background = (
-            float(np.sum(x)) for x in (d.counts_per_energy, d.signal_per_energy, d.background_per_energy)
-        )
-        npred = signal + background
-        pull = f"{(counts - npred) / math.sqrt(npred):+.2f}".replace("-", "−") if npred > 0 else MISSING
-        rows.append(
-            [
-                d.name,
-                f"{counts:.0f}",
-                f"{npred:.2f}",
-                f"{signal:.2f}",
-                f"{background:.2f}",
-                pull,
-                f"{d.stat:.2f}",
-                str(d.n_bins),
-            ]
-        )
-    headings = [
-        "Dataset",
-        "Counts",
-        "Predicted",
-        "Signal",
-        "Background",
-        "(counts − pred.) / √pred.",
-        "Stat",
-        "Bins",
-    ]
-    return Table(f"Counts and prediction of fit {name}", headings, rows)
-
-
-def _covariance_table(name: str, fit: FitResult) -> Table:
-    rows: list[list[str | Markup]] = [
-        [key, *(number(float(v), 3) for v in fit.covariance[n])] for n, key in enumerate(fit.free)
-    ]
-    return Table(f"Covariance of fit {name}", ["Parameter", *fit.free], rows)
-
-
-def _truth_table(name: str, fit: FitResult, rows: Sequence[Compared]) -> Table | None:
-    if not rows:
-        return None
-    parameters = fit.models.parameters()
-    cells: list[list[str | Markup]] = [
-        [
-            row.name,
-            with_error(parameters[row.name].value, parameters[row.name].error),
-            general(row.truth),
-            unit_text(parameters[row.name].unit),
-            f"{row.pull:+.2f}".replace("-", "−") if math.isfinite(row.pull) else MISSING,
-            "yes" if row.is_inside else "no",
-        ]
-        for row in rows
-    ]
-    headings = ["Parameter", "Fitted", "Simulated", "Unit", "Pull (σ)", "Inside 68 %?"]
-    return Table(f"Fit {name} against the simulated truth", headings, cells)
 
 
 def _as_sentence(text: str) -> str:
@@ -479,14 +387,6 @@ def _as_sentence(text: str) -> str:
         if stripped
         else ""
     )
-
-
-def _minimiser(fit: FitResult) -> list[tuple[str, str]]:
-    told = [(key, fit.minimiser[key]) for key in ("name", "edm", "n_evaluations") if key in fit.minimiser]
-    return [
-        (str(key).replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value))
-        for key, value in told
-    ]
 
 
 def _versions(provenance: Mapping[str, Any]) -> Table:

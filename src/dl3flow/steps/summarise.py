@@ -2,7 +2,7 @@
 
 Inputs: observations, fits, tables, plots.
 Outputs: report.
-Options: analysis, truth.
+Options: analysis, truth, references.
 """
 
 from pathlib import Path
@@ -28,5 +28,6 @@ def run(
         {path.stem: read_text(path) for path in inputs["plots"]},
         {**provenance.to_mapping(), "configuration": dump_yaml(analysis)},
         options["truth"] or None,
+        options.get("references", []),
     )
     write_text(outputs["report"], page)
