@@ -88,7 +88,7 @@ def exp_cutoff_power_law_3fgl(
 ) -> np.ndarray:
     """Power law times exp((``reference`` - energy) / ``ecut``): ``amplitude`` is the flux at ``reference``.
 
-    Acero et al. (2015), equation 3.
+    Acero et al. (2015), the 3FGL catalogue.
     """
     return amplitude * bounded_exp(-index * np.log(energy / reference) + (reference - energy) / ecut)
 
@@ -127,7 +127,7 @@ def super_exp_cutoff_power_law_3fgl(
 ) -> np.ndarray:
     """Power law times exp((``reference`` / ``ecut``)^``index_2`` - (energy / ``ecut``)^``index_2``).
 
-    Acero et al. (2015), equation 4.
+    Acero et al. (2015), the 3FGL catalogue.
     """
     cut = (reference / ecut) ** index_2 - (energy / ecut) ** index_2
     return amplitude * bounded_exp(-index_1 * np.log(energy / reference) + cut)
@@ -168,7 +168,7 @@ def super_exp_cutoff_power_law_4fgl(
 ) -> np.ndarray:
     """Power law times exp(``expfactor`` (``reference``^``index_2`` - energy^``index_2``)), these energies in MeV.
 
-    Abdollahi et al. (2020), equation 4.
+    Abdollahi et al. (2020), the 4FGL catalogue.
     """
     cut = (reference * _MEV_PER_TEV) ** index_2 - (energy * _MEV_PER_TEV) ** index_2
     return amplitude * bounded_exp(-index_1 * np.log(energy / reference) + expfactor * cut)
@@ -228,7 +228,7 @@ def super_exp_cutoff_power_law_4fgl_dr3(
     """Cutoff power law of ``index_1`` and curvature ``expfactor`` at ``reference``, regular at ``index_2`` 0.
 
     With x = ln(E / reference): amplitude exp(-index_1 x - expfactor x^2 (exp(y) - 1 - y) / y^2), y = index_2 x.
-    Abdollahi et al. (2022), equations 2 and 3.
+    Abdollahi et al. (2022), the third data release of 4FGL.
     """
     x = np.log(energy / reference)
     _, second, _ = _series(index_2 * x)
