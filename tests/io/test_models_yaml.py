@@ -171,7 +171,13 @@ BAD = {
     "misspelt": (swap("components:", "component:"), "did you mean 'components'"),
     "model key": (swap("  spatial:", "  spacial:"), "unknown key 'spacial': did you mean 'spatial'"),
     "type": (swap("type: pl\n", "type: PowerLawSpectralModell\n"), r"'PowerLawSpectralModell': .*power_law"),
-    "norm as spectrum": (swap("type: pl\n", "type: pl-norm\n"), "unknown spectral model 'pl-norm'"),
+    "norm as spectrum": (
+        swap("type: pl\n", "type: pl-norm\n")
+        .replace("index, value: 2.6, min: 1, max: 5", "norm, value: 1")
+        .replace("    - {name: amplitude, value: 4.0e-11, unit: cm-2 s-1 TeV-1, error: 1e-12}\n", ""),
+        "'power_law_norm' is a factor, no spectrum: multiply a spectrum by it in a compound",
+    ),
+    "spectrum as norm": (swap("type: pl-norm", "type: pl"), "unknown norm model 'pl'"),
     "model type": (swap("type: SkyModel", "type: Skymodel"), "did you mean 'SkyModel'"),
     "parameter": (
         swap("name: index", "name: indx"),
@@ -209,18 +215,83 @@ BAD = {
         "linked to crab.index but has another value",
     ),
     "linked units": (LINKED.replace("name: sigma,", "name: sigma, link: shared,"), "cannot be linked"),
-    "prior": (swap("max: 5}", "max: 5, prior: {type: GaussianPrior}}"), "priors are not supported"),
+    "prior without type": (swap("max: 5}", "max: 5, prior: {mu: 1}}"), "prior: expected a `type`"),
+    "prior type": (swap("max: 5}", "max: 5, prior: {type: Gauss}}"), "unknown prior 'Gauss'"),
+    "prior parameter": (
+        swap("max: 5}", "max: 5, prior: {type: GaussianPrior, parameters: [{name: mean, value: 1}]}}"),
+        "prior.parameters.0.: unknown parameter 'mean' of 'gaussian'",
+    ),
+    "prior width": (
+        swap("max: 5}", "max: 5, prior: {type: GaussianPrior, parameters: [{name: sigma, value: 0}]}}"),
+        "prior: `sigma` must be above 0, found 0",
+    ),
+    "prior unit": (
+        swap("error: 1e-12}", "prior: {type: GaussianPrior, parameters: [{name: mu, value: 1, unit: TeV}]}}"),
+        "prior.mu.unit: 'TeV' is not the parameter's unit '.*': priors are in that of the parameter",
+    ),
+    "prior weight": (
+        swap("max: 5}", "max: 5, prior: {type: GaussianPrior, weight: -1}}"),
+        "prior.weight: must be a finite number from 0, found -1",
+    ),
+    "outside the prior": (
+        swap("max: 5}", "prior: {type: UniformPrior, parameters: [{name: max, value: 2}]}}"),
+        "the value 2.6 lies outside its limits 1.0 to 2.0",
+    ),
     "same name": (swap("- type: FoV", "- name: crab\n  type: FoV"), "2 components have the name 'crab'"),
     "no name": (swap("- name: crab\n  type", "- type"), "expected text that names the model"),
     "no spatial": (CRAB.replace("  spatial:", "  spatial: point\n  temporal:"), "needs `spatial:`"),
     "temporal": (
-        swap("  spatial:", "  temporal: {type: const}\n  spatial:"),
-        "time-dependent models are not supported",
+        swap("  spatial:", "  temporal: {type: constt}\n  spatial:"),
+        "unknown temporal model 'constt': did you mean 'const",
+    ),
+    "time scale": (
+        swap("  spatial:", "  temporal: {type: const, scale: ut1}\n  spatial:"),
+        "temporal.scale: 'ut1' is not possible",
+    ),
+    "light curve": (
+        swap("  spatial:", "  temporal: {type: template}\n  spatial:"),
+        "temporal: 'light_curve' needs `filename` or `time`",
+    ),
+    "lost file": (
+        swap("  spatial:", "  temporal: {type: template, filename: lost.fits}\n  spatial:"),
+        "temporal.filename: there is no file '.*lost.fits' nor 'lost.fits'",
+    ),
+    "lost variable": (
+        swap("  spatial:", "  temporal: {type: template, filename: $NO_SUCH/lost.fits}\n  spatial:"),
+        "the variable is not set",
     ),
     "apply_irf": (
-        swap("  spatial:", "  apply_irf: {psf: false}\n  spatial:"),
-        "all responses are always applied",
+        swap("  spatial:", "  apply_irf: {psf: 0}\n  spatial:"),
+        "apply_irf: expected responses with true or false",
     ),
+    "irf": (
+        swap("  spatial:", "  apply_irf: {pfs: false}\n  spatial:"),
+        "apply_irf: unknown key 'pfs': did you mean 'psf'",
+    ),
+    "compound without part": (
+        swap("type: pl\n", "type: compound\n    model1: {type: pl}\n").replace(
+            f"    parameters:\n    - {INDEX}", "    parameters:", 1
+        ),
+        "a compound needs `model2:` with a `type`, found None",
+    ),
+    "negative reference": (
+        swap("value: 1000, unit", "value: -1000, unit"),
+        "`reference` is -1, and must be above 0",
+    ),
+    "background place": (
+        swap("- type: FoV", "- spatial: {type: const}\n  type: FoV"),
+        "spatial: the factor on a background is the same everywhere",
+    ),
+    "no map": (
+        swap("type: FoVBackgroundModel", "type: TemplateNPredModel"),
+        "filename: expected the name of a file",
+    ),
+    "responses": (CRAB + "responses: {a: 1}\n", "`responses` must be a list"),
+    "response": (
+        CRAB + "responses: [{name: a, parameters: [{name: aeff, value: 1}]}]\n",
+        "responses.0..* unknown parameter 'aeff' of 'response_scale'",
+    ),
+    "name of a response": (CRAB + "responses: [{name: crab}]\n", "2 components have the name 'crab'"),
     "frame": (swap("frame: galactic", "frame: fk4"), "unknown frame 'fk4'"),
     "datasets": (swap("[run]", "3"), "expected a list of datasets' names"),
     "duplicate key": (

@@ -11,7 +11,8 @@ from dl3flow.registry import Plugin
 
 _PRECISION, _STEP = 1e-5, 1e-4
 _ENERGIES = np.geomspace(0.03, 30.0, 6)
-_OFFSETS = np.array([-0.004, -0.002, -0.0005, 0.001, 0.003, 0.005])
+# of the radius of a model, at most of half a radian, towards both coordinates
+_OFFSETS = np.array([-0.62, -0.31, -0.04, 0.17, 0.45, 0.68])
 _DAYS = np.array([-1.3, 0.2, 0.7, 1.1, 2.9, 6.1])
 _SPOKEN = {"spectral": "energies", "norm": "energies", "spatial": "directions", "temporal": "times"}
 
@@ -38,25 +39,30 @@ def find_fault(plugin: Plugin, part: str) -> str:
     if missing := [name for name, (_, default) in parameters.items() if default is inspect.Parameter.empty]:
         return f"the parameter `{missing[0]}` has no default: give it one"
     values = [float(default) for _, default in parameters.values()]
-    positions = _positions(plugin, part, dict(zip(parameters, values, strict=True)))
+    check = plugin.companions.get("check")
+    if check and check(*values, **options):
+        # defaults that are no model by themselves, such as two equal indices
+        values = [value * (1 + 0.1 * n) for n, value in enumerate(values, start=1)]
     if part == "spatial" and (fault := _spatial_fault(plugin, values, options)):
         return fault
     if plugin.companions.get("is_point"):
         return ""
+    positions = _positions(plugin, part, dict(zip(parameters, values, strict=True)), options)
     with np.errstate(all="ignore"):
         return _value_fault(plugin, part, positions, values, options) or _gradient_fault(
             plugin, list(parameters), positions, values, options
         )
 
 
-def _n_positions(plugin: Plugin, part: str) -> int:
-    return (2 if part == "spatial" else 1) + bool(plugin.companions.get("by_energy"))
+def _is_by_energy(plugin: Plugin, options: Mapping[str, Any]) -> bool:
+    given = plugin.companions.get("by_energy", False)
+    return bool(given(**options) if callable(given) else given)
 
 
 def _signature_fault(plugin: Plugin, part: str) -> str:
     given = inspect.signature(plugin.function).parameters.values()
     positional = [p.name for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    n = _n_positions(plugin, part)
+    n = (2 if part == "spatial" else 1) + bool(plugin.companions.get("by_energy"))
     if len(positional) < n:
         return f"it must take {_SPOKEN[part]} first, found the arguments {positional}"
     if "parameters" in plugin.companions:
@@ -66,13 +72,23 @@ def _signature_fault(plugin: Plugin, part: str) -> str:
     return ""
 
 
-def _positions(plugin: Plugin, part: str, values: Mapping[str, float]) -> tuple[np.ndarray, ...]:
-    energies = _read_only(_ENERGIES)
-    if part == "spatial":
-        lon, lat = values.get("lon_0", 0.0), values.get("lat_0", 0.0)
-        sky = (_read_only(lon + _OFFSETS), _read_only(lat + _OFFSETS[::-1] / 2))
-        return (*sky, energies) if plugin.companions.get("by_energy") else sky
-    return (_read_only(values.get("t_ref", 51544.0) + _DAYS) if part == "temporal" else energies,)
+def _positions(
+    plugin: Plugin, part: str, values: Mapping[str, float], options: Mapping[str, Any]
+) -> tuple[np.ndarray, ...]:
+    if part == "temporal":
+        return (_read_only(values.get("t_ref", 51544.0) + _DAYS),)
+    if part != "spatial":
+        return (_read_only(_ENERGIES),)
+    is_by_energy = _is_by_energy(plugin, options)
+    radius = plugin.companions["radius"](*values.values(), **options, **_energies(is_by_energy))
+    offsets = min(float(radius), 0.5) * _OFFSETS
+    lon, lat = values.get("lon_0", 0.0), values.get("lat_0", 0.0)
+    sky = (_read_only(lon + offsets), _read_only(lat + offsets[::-1]))
+    return (*sky, _read_only(_ENERGIES[:2])) if is_by_energy else sky
+
+
+def _energies(is_by_energy: bool) -> dict[str, np.ndarray]:
+    return {"energy": _ENERGIES[:2]} if is_by_energy else {}
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
@@ -90,7 +106,7 @@ def _spatial_fault(plugin: Plugin, values: list[float], options: Mapping[str, An
                 f"it needs the companion `{name}`, a function of its parameters that returns an angle in rad"
             )
         try:
-            angle = float(companion(*values, **options))
+            angle = float(companion(*values, **options, **_energies(_is_by_energy(plugin, options))))
         except Exception as error:  # a user's function: whatever it raises is told
             return f"`{name}` fails at the defaults ({type(error).__name__}: {error})"
         if not angle >= 0:
@@ -106,22 +122,28 @@ def _value_fault(
     options: Mapping[str, Any],
 ) -> str:
     spoken = _SPOKEN[part]
+    # a shape that depends on energy is one image per energy, before the axes of the sky
+    sky, energies = (positions[:2], positions[2:]) if part == "spatial" else (positions, ())
+    outer = energies[0].shape if energies else ()
     try:
         found = np.asarray(plugin.function(*positions, *values, **options))
-        folded = np.asarray(plugin.function(*(p.reshape(2, 3) for p in positions), *values, **options))
+        folded = (*(p.reshape(2, 3) for p in sky), *energies)
+        images = np.asarray(plugin.function(*folded, *values, **options))
     except Exception as error:  # a user's function: whatever it raises is told
         return f"it fails at its defaults ({type(error).__name__}: {error})"
-    if found.shape != (6,) or folded.shape != (2, 3):
-        wrong = f"the shape {found.shape} for 6 {spoken}"
-        if found.shape == (6,):
-            wrong = f"the shape {folded.shape} for {spoken} of the shape (2, 3)"
-        return f"it returns {wrong}: use functions of numpy, which take whole arrays"
+    for values_of, n, shape in ((found, "6", (6,)), (images, "2 x 3", (2, 3))):
+        if values_of.shape != (*outer, *shape):
+            return f"it returns the shape {values_of.shape} for {n} {spoken}: use functions of numpy, which take whole arrays"
     if not np.isfinite(found).all():
-        n = int(np.argmin(np.isfinite(found)))
-        return f"it is {found[n]} at its defaults for {', '.join(f'{p[n]:g}' for p in positions)}: make it finite"
-    if not np.allclose(folded.ravel(), found, rtol=1e-12, atol=0):
+        place = int(np.argmin(np.isfinite(found))) % 6
+        return f"it is {found[..., place].flat[0]} at its defaults for {_at(sky, place)}: make it finite"
+    if not np.allclose(images.ravel(), found.ravel(), rtol=1e-12, atol=0):
         return f"it depends on the shape in which the {spoken} are given"
     return ""
+
+
+def _at(positions: tuple[np.ndarray, ...], place: int) -> str:
+    return ", ".join(f"{position[place]:g}" for position in positions)
 
 
 def _gradient_fault(
@@ -134,19 +156,22 @@ def _gradient_fault(
     gradient = plugin.companions.get("gradient")
     if gradient is None:
         return ""
-    try:
-        rows = np.asarray(gradient(*positions, *values, **options))
-    except Exception as error:  # a user's function: whatever it raises is told
-        return f"its gradient fails at its defaults ({type(error).__name__}: {error})"
-    if rows.shape != (len(names), 6):
-        return f"its gradient has the shape {rows.shape}, expected one row for each of {', '.join(names) or 'none'}"
 
     def at(changed: list[float]) -> np.ndarray:
         return np.asarray(plugin.function(*positions, *changed, **options))
 
+    try:
+        rows = np.asarray(gradient(*positions, *values, **options))
+    except Exception as error:  # a user's function: whatever it raises is told
+        return f"its gradient fails at its defaults ({type(error).__name__}: {error})"
+    if rows.shape != (len(names), *at(values).shape):
+        return f"its gradient has the shape {rows.shape}, expected one row for each of {', '.join(names) or 'none'}"
+
+    value = float(np.max(np.abs(at(values)), initial=0.0))
     for n, name in enumerate(names):
         expected = _difference(at, values, n)
-        largest = float(np.max(np.abs(expected), initial=0.0))
+        # where a function is flat its differences are their rounding
+        largest = max(float(np.max(np.abs(expected), initial=0.0)), 1e-9 * value)
         if not np.allclose(rows[n], expected, rtol=_PRECISION, atol=_PRECISION * largest):
             return f"its gradient by `{name}` is {_first(rows[n])} where differences give {_first(expected)}"
     return ""
@@ -160,7 +185,7 @@ def _difference(at: Callable[[list[float]], np.ndarray], values: list[float], n:
 
 
 def _first(row: np.ndarray) -> str:
-    return f"{row[0]:.6g}, {row[1]:.6g}, ..."
+    return f"{row.flat[0]:.6g}, {row.flat[1]:.6g}, ..."
 
 
 def _prior_fault(plugin: Plugin) -> str:
