@@ -10,10 +10,9 @@ import pytest
 from dl3flow.data.dataset import Dataset, FluxPointsData
 from dl3flow.errors import InputError
 from dl3flow.estimators import TABLES
-from dl3flow.fit.likelihood import build_likelihood, build_stat
+from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.limits import limit_energies, limit_sky
 from dl3flow.fit.minimise import add_backgrounds, fit
-from dl3flow.fit.npred import start_vector
 from dl3flow.models.source import Models
 
 DNDE = u.Unit("cm-2 s-1 TeV-1")
@@ -30,7 +29,7 @@ def test_chi2_by_hand(point_models: Callable[..., Models]) -> None:
     """The model is 3e-10, 3e-12, 3e-14 at 1, 10, 100 TeV; the error is that on the model's side; limits do not count."""
     models = point_models(3e-10, 2.0)
     points = _points([2e-10, 5e-12, 1e-14], [1e-11, 1e-12, 1e-14], [5e-11, 4e-12, 1e-14], [True, True, False])
-    found = build_stat(points, models)(start_vector(models), None)
+    found = build_likelihood([points], models).stat(build_likelihood([points], models).start)
     assert found == pytest.approx((1e-10 / 5e-11) ** 2 + (2e-12 / 1e-12) ** 2)
 
 

@@ -12,7 +12,7 @@ from dl3flow.data.maps import EdispMap, Map
 from dl3flow.errors import InputError
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds
-from dl3flow.fit.npred import predict_counts, start_vector
+from dl3flow.fit.npred import predict_counts
 from dl3flow.fit.reach import constrained
 from dl3flow.geometry.region import UNKNOWN, RegionGeometry
 from dl3flow.kernels.statistics import cash, wstat
@@ -177,7 +177,7 @@ def test_links_share_one_entry(small_dataset: MakeDataset, point_models: MakeMod
     likelihood = build_likelihood([dataset], models)
     assert likelihood.names.count("s.index") == 1
     assert "t.index" not in likelihood.names
-    x = start_vector(models)
+    x = likelihood.start.copy()
     x[likelihood.names.index("s.index")] = 3.1
     both = models.with_parameters({n: replace(p, value=3.1) for n, p in linked.items()})
     assert likelihood.stat(x) == pytest.approx(dense([dataset], both), abs=1e-8)

@@ -9,6 +9,7 @@ import pytest
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.errors import InputError
+from dl3flow.fit.bounds import fit_limits
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit, source_ts
 from dl3flow.fit.npred import predict_counts
@@ -249,11 +250,10 @@ def test_linked_parameters_share_one_unit(small_dataset: MakeDataset, point_mode
 
 
 def test_longitude_limits_widen_with_latitude(small_dataset: MakeDataset, point_models: MakeModels) -> None:
-    from dl3flow.fit.minimise import _limits
-
-    parameters = point_models(lat=60.0).parameters()
-    low, high = _limits("s.lon_0", parameters["s.lon_0"], parameters)
-    assert (low, high) == (pytest.approx(81.63), pytest.approx(85.63))
+    models = point_models(lat=60.0)
+    low, high = fit_limits(models)
+    k = build_likelihood([small_dataset()], models).names.index("s.lon_0")
+    assert (low[k], high[k]) == (pytest.approx(81.63), pytest.approx(85.63))
 
 
 def test_events_that_count_twice_are_told(small_dataset: MakeDataset, point_models: MakeModels) -> None:

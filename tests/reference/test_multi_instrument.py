@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from dl3flow.data.dataset import FitData, FluxPointsData
-from dl3flow.fit.likelihood import build_stat
+from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import fit
-from dl3flow.fit.npred import start_vector
 from dl3flow.io.fits_datasets import read_fits_dataset
 from dl3flow.io.flux_points_data import read_flux_points_data
 from dl3flow.io.models_yaml import read_models
@@ -71,7 +70,7 @@ def test_stat_at_the_values_of_the_file(
     expected = {**expected, "Fermi-LAT": CONVERGED}
     near = {"Fermi-LAT": 0.02, "HESS": 1e-3, "HAWC": 1e-6 * expected["HAWC"]}
     for dataset, name in zip(datasets, NAMES, strict=True):
-        found = build_stat(dataset, models)(start_vector(models), None)
+        found = build_likelihood([dataset], models).stat(build_likelihood([dataset], models).start)
         assert found == pytest.approx(expected[name], abs=near[name]), name
 
 

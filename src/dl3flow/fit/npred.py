@@ -1,4 +1,4 @@
-"""Predicted counts: a source's flux folded with a dataset's responses, as a pure function of the parameters.
+"""Predicted counts: a source's flux folded with a dataset's responses.
 
 For one source and dataset, with E a true and k a reconstructed energy bin (gammapy docs, "Predicted counts"):
 
@@ -9,53 +9,44 @@ the exposure. Point spread and dispersion are those of the response pixel neares
 so that the result depends on the parameters alone and never on the path of a fit.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import astropy.units as u
 import numpy as np
+import scipy
 from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.errors import InputError
-from dl3flow.fit.binding import Binding, bind, for_dataset, free_parameters
-from dl3flow.geometry.axis import Axis
+from dl3flow.fit.binding import Binding, bind, for_dataset
+from dl3flow.fit.flux import Varied, VariedFunction, build_bin_flux, scaled, vary_function
+from dl3flow.fit.template import Window, grid_length, place_window
 from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.irf.edisp import kernels_from_density
-from dl3flow.kernels.convolve import build_convolution, convolve, correlate, psf_kernels
-from dl3flow.kernels.integrate import gauss_legendre_bins
+from dl3flow.kernels.convolve import even_transforms, psf_kernels, unfolded
 from dl3flow.kernels.interpolate import hat_matrix
-from dl3flow.models.pixels import PixelGrid, oversampling, pixel_fractions
-from dl3flow.models.source import BackgroundModel, Models, Source
+from dl3flow.models.pixels import (
+    PixelGrid,
+    declared_position,
+    depends_on_energy,
+    oversampling,
+    pixel_fractions,
+    radius,
+)
+from dl3flow.models.resolve import ModelFunction
+from dl3flow.models.source import BackgroundModel, Models, ResponseModel, Source, full_names
+from dl3flow.models.temporal import mean_factor, mean_factor_gradient
 from dl3flow.units import ENERGY, EXPOSURE
 
-# relative step of the central differences that give a template's derivatives
-_STEP = 1e-4
-# pixels around a template that its centring may fill
-_MARGIN = 3
 _MOST_BYTES = 2 * 2**30
 # a source this close to the point of a directional cut is the one that was cut for
 _NEAR = 0.1 * u.deg
-
-
-@dataclass(frozen=True, eq=False)
-class Signal:
-    """Counts of one source in a window of a dataset.
-
-    Attributes
-    ----------
-    rows, columns : slice
-        Window in the dataset's pixels.
-    counts : array, shape (n_energy, n_rows, n_columns)
-    pull : function (weights, gradient) -> None
-        Adds d(sum(weights x counts))/dx to ``gradient``; weights have the shape of ``counts``.
-    """
-
-    rows: slice
-    columns: slice
-    counts: np.ndarray
-    pull: Callable[[np.ndarray, np.ndarray], None]
+_NOTHING = np.zeros(0)
+ROUNDING = 1e-13
+# pixels that a model must span for its density there to be its share
+_RESOLVED = 6.0
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +57,10 @@ class Response:
     ----------
     kernels : array, shape (n_true, k, k)
     edisp : array, shape (n_true, n_energy)
-    exposure : array, shape (n_true, n_lat, n_lon), cm2 s
     """
 
     kernels: np.ndarray
     edisp: np.ndarray
-    exposure: np.ndarray
 
 
 def dispersion_at(dataset: Dataset, position: SkyCoord) -> np.ndarray:
@@ -97,11 +86,14 @@ def dispersion_at(dataset: Dataset, position: SkyCoord) -> np.ndarray:
     return np.asarray(edisp, dtype=float)
 
 
-def response_at(dataset: Dataset, position: SkyCoord) -> Response:
-    """Point-spread kernels and dispersion of the response pixel nearest to ``position`` that has exposure."""
+def response_at(dataset: Dataset, position: SkyCoord, without: Sequence[str] = ()) -> Response:
+    """Point-spread kernels and dispersion of the response pixel nearest to ``position`` that has exposure.
+
+    What ``without`` names, of exposure, psf and edisp, is not applied: flux is counts, stays in its pixel, in its bin.
+    """
     n_true = dataset.energy_true.n_bins
     kernels = np.ones((n_true, 1, 1))
-    if dataset.psf is not None:
+    if dataset.psf is not None and "psf" not in without:
         rad = dataset.psf.psf.axis("rad")
         j, i = response_pixel(dataset.psf.exposure.geom, dataset.psf.exposure.data, position)
         profiles = dataset.psf.psf.quantity[:, :, j, i].to_value("sr-1")
@@ -111,9 +103,25 @@ def response_at(dataset: Dataset, position: SkyCoord) -> Response:
             at = (axis.scaled(axis.centers), axis.scaled(dataset.energy_true.centers))
             profiles = np.maximum(hat_matrix(*at, -np.inf, np.inf) @ profiles, 0.0)
         kernels = psf_kernels(profiles, rad.edges.to_value(u.deg), dataset.counts.sky.binsz)
-    return Response(
-        kernels, dispersion_at(dataset, position), dataset.exposure.quantity.to_value(EXPOSURE).astype(float)
-    )
+    edisp = _diagonal(dataset) if "edisp" in without else dispersion_at(dataset, position)
+    return Response(kernels, edisp)
+
+
+def _diagonal(dataset: Dataset) -> np.ndarray:
+    """Share of each true bin in each reconstructed one if energies are measured exactly; shape (n_true, n_energy)."""
+    true, reco = (np.log(a.edges.to_value(ENERGY)) for a in (dataset.energy_true, dataset.energy))
+    low, high = np.maximum(true[:-1, None], reco[:-1]), np.minimum(true[1:, None], reco[1:])
+    return np.asarray(np.maximum(high - low, 0.0) / np.diff(true)[:, None])
+
+
+def exposure_of(
+    dataset: Dataset, without: Sequence[str] = (), rows: slice = _ALL, columns: slice = _ALL
+) -> np.ndarray:
+    """Exposure in some pixels, cm2 s; one everywhere for a source that is not folded with it."""
+    stored = dataset.exposure.data[:, rows, columns]
+    if "exposure" in without:
+        return np.ones(stored.shape)
+    return np.asarray(stored * float(dataset.exposure.unit.to(EXPOSURE)), dtype=float)
 
 
 def response_pixel(geom: Geometry, exposure: np.ndarray, position: SkyCoord) -> tuple[int, int]:
@@ -128,8 +136,8 @@ def response_pixel(geom: Geometry, exposure: np.ndarray, position: SkyCoord) -> 
     return int(rows[best]), int(columns[best])
 
 
-def source_position(source: Source) -> SkyCoord:
-    """Declared direction of a source.
+def source_position(source: Source) -> SkyCoord | None:
+    """Declared direction of a source; None if it is everywhere.
 
     Raises
     ------
@@ -141,128 +149,24 @@ def source_position(source: Source) -> SkyCoord:
             f"source '{source.name}' has no spatial model, which a map needs: add one, or restrict the source to spectra by "
             "`datasets_names`"
         )
-    return SkyCoord(
-        source.spatial["lon_0"].quantity, source.spatial["lat_0"].quantity, frame=frame_of(source)
-    )
+    return declared_position(source.spatial)
+
+
+def response_position(dataset: Dataset, source: Source) -> SkyCoord:
+    """Where a dataset's responses to a source are taken: at its declared position, in the middle for one that is everywhere."""
+    found = source_position(source)
+    return dataset.counts.sky.center if found is None else found
 
 
 def icrs_positions(models: Models) -> dict[str, list[float]]:
     """Declared right ascension and declination of every source that has a place, deg, by name."""
-    at = {s.name: source_position(s).icrs for s in models.sources if s.spatial is not None}
-    return {name: [float(p.ra.deg), float(p.dec.deg)] for name, p in at.items()}
+    found = {s.name: source_position(s) for s in models.sources if s.spatial is not None}
+    return {name: [float(p.icrs.ra.deg), float(p.icrs.dec.deg)] for name, p in found.items() if p is not None}
 
 
 def frame_of(source: Source) -> str:
     """Frame of a source's position."""
     return "icrs" if source.spatial is None else str(source.spatial.options.get("frame", "icrs"))
-
-
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """Flux of a source in the true-energy bins of a dataset, and its derivatives, as functions of the free vector."""
-
-    binding: Binding
-    points: np.ndarray
-    weights: np.ndarray
-
-    @classmethod
-    def create(cls, binding: Binding, energy_true: Axis) -> "Spectrum":
-        """Spectrum of a bound model on true-energy bins."""
-        return cls(binding, *gauss_legendre_bins(energy_true.edges.to_value(ENERGY)))
-
-    def flux(self, x: np.ndarray) -> np.ndarray:
-        """Integral over each bin, cm-2 s-1; shape (n_true,)."""
-        values = self.binding.plugin.function(self.points, *self.binding.values(x))
-        return np.asarray((self.weights * values).sum(axis=1))
-
-    def pull(self, x: np.ndarray, by_flux: np.ndarray, gradient: np.ndarray) -> None:
-        """Add the derivatives of sum(by_flux x flux) to ``gradient``."""
-        if not self.binding.is_free.any():
-            return
-        values, plugin = self.binding.values(x), self.binding.plugin
-        analytic = plugin.companions.get("gradient")
-        if analytic is not None:
-            by_parameter = (self.weights * analytic(self.points, *values)).sum(axis=2)
-        else:
-            by_parameter = _differences(
-                lambda v: (self.weights * plugin.function(self.points, *v)).sum(axis=1),
-                values,
-                _STEP * np.abs(values) + 1e-12,
-            )
-        self.binding.pull(by_parameter @ by_flux, gradient)
-
-
-def build_signal(
-    dataset: Dataset, source: Source, spectral: Binding, spatial: Binding | None
-) -> Callable[[np.ndarray], Signal | None]:
-    """Counts of one source in one dataset, as a function of the free vector; None where it does not reach the data.
-
-    What depends on frozen parameters alone is computed here, once.
-
-    Raises
-    ------
-    InputError
-        If a map is asked for a source without a spatial part.
-    """
-    if isinstance(dataset.geom, RegionGeometry):
-        return _build_region_signal(dataset, dataset.geom, source, spectral, spatial)
-    position = source_position(source)
-    assert spatial is not None  # a source with a position has a spatial part
-    return _build_map_signal(dataset, position, source, spectral, spatial)
-
-
-def _build_region_signal(
-    dataset: Dataset, region: RegionGeometry, source: Source, spectral: Binding, spatial: Binding | None
-) -> Callable[[np.ndarray], Signal | None]:
-    """Counts of a source in a region, whose exposure holds what of a point at its centre is contained.
-
-    A source without a spatial part, and a point declared in the region, count whole; of an extended one counts the share
-    of its template in the region, not smeared by the point spread.
-    """
-    position = None if source.spatial is None else source_position(source)
-    edisp = dispersion_at(dataset, region.center)
-    exposure = dataset.exposure.quantity.to_value(EXPOSURE).astype(float)[:, 0, 0]
-    spectrum = Spectrum.create(spectral, dataset.energy_true)
-    whole = slice(0, 1)
-    is_whole = spatial is None or "resolution" not in spatial.plugin.companions or region.is_point
-    if is_whole and position is not None and not sees(region, position):
-        return lambda x: None
-    frame = frame_of(source)
-
-    def share_at(values: np.ndarray, factor: int) -> float:
-        grid = PixelGrid.create(region.grid, factor, frame)
-        return float((pixel_fractions(spatial.plugin, values, grid) * region.cover).sum())  # type: ignore[union-attr]
-
-    def share(x: np.ndarray) -> tuple[float, np.ndarray | None]:
-        """Share of the source in the region, and its derivatives where a spatial parameter is free."""
-        if is_whole or spatial is None:
-            return 1.0, None
-        values = spatial.values(x)
-        factor = oversampling(spatial.plugin, spatial.start, region.grid)
-        at = share_at(values, factor)
-        if not spatial.is_free.any():
-            return at, None
-        scale = spatial.plugin.companions["resolution"](*values) * 3
-        steps = _STEP * np.where(np.arange(len(values)) < 2, scale, np.maximum(np.abs(values), 0.1 * scale))
-        gradient = _differences(lambda v: np.array(share_at(v, factor)), values, steps, spatial.is_free)
-        return at, gradient
-
-    frozen_share = None if spatial is not None and spatial.is_free.any() else share(np.zeros(0))
-
-    def signal(x: np.ndarray) -> Signal | None:
-        fraction, by_spatial = share(x) if frozen_share is None else frozen_share
-        flux = spectrum.flux(x)
-        counts = edisp.T @ (exposure * flux) * fraction
-
-        def pull(by_counts: np.ndarray, gradient: np.ndarray) -> None:
-            back = (edisp @ by_counts[:, 0, 0]) * exposure
-            spectrum.pull(x, back * fraction, gradient)
-            if by_spatial is not None and spatial is not None:
-                spatial.pull(by_spatial * float(back @ flux), gradient)
-
-        return Signal(whole, whole, counts[:, None, None], pull)
-
-    return signal
 
 
 def sees(region: RegionGeometry, position: SkyCoord) -> bool:
@@ -277,91 +181,182 @@ def sees(region: RegionGeometry, position: SkyCoord) -> bool:
     return bool(region.contains(position.reshape((1,)))[0])
 
 
-def _build_map_signal(
-    dataset: Dataset, position: SkyCoord, source: Source, spectral: Binding, spatial: Binding
-) -> Callable[[np.ndarray], Signal | None]:
-    response = response_at(dataset, position)
-    transforms = build_convolution(response.kernels)
-    geom, kernel_half = dataset.counts.sky, response.kernels.shape[-1] // 2
-    frame = frame_of(source)
-    factor = oversampling(spatial.plugin, spatial.start, geom)
-    _check_size(dataset, source, spatial, kernel_half)
-    spectrum = Spectrum.create(spectral, dataset.energy_true)
+def background_of(dataset: Dataset, models: Models) -> BackgroundModel | None:
+    """Background model of a dataset, the last one in the file that applies to it; none where off counts measure it."""
+    if isinstance(dataset.background, OffCounts):
+        return None
+    found = [b for b in models.backgrounds if b.template is None and for_dataset(dataset.name, b.datasets)]
+    return found[-1] if found else None
 
-    @lru_cache(maxsize=8)
-    def grid_at(j: int, i: int, half: int) -> PixelGrid:
-        return PixelGrid.create(geom.part((j - half, j + half + 1), (i - half, i + half + 1)), factor, frame)
 
-    def shape(x: np.ndarray) -> "_Shape | None":
-        values = spatial.values(x)
-        radius = np.degrees(spatial.plugin.companions["radius"](*values)) / geom.binsz
-        half = int(np.ceil(radius)) + _MARGIN
-        px, py = geom.pixel_at(values[0], values[1], frame)
-        if not (np.isfinite(px) and np.isfinite(py)):
-            return None
-        j, i = int(np.round(py)), int(np.round(px))
-        reach = half + kernel_half
-        rows = slice(max(j - reach, 0), min(j + reach + 1, geom.shape[0]))
-        columns = slice(max(i - reach, 0), min(i + reach + 1, geom.shape[1]))
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            return None
-        grid = grid_at(j, i, half)
-        inner = (
-            slice(rows.start - (j - reach), rows.stop - (j - reach)),
-            slice(columns.start - (i - reach), columns.stop - (i - reach)),
+def response_model(dataset: str, models: Models) -> ResponseModel | None:
+    """Systematic errors that apply to a dataset.
+
+    Raises
+    ------
+    InputError
+        If there are two.
+    """
+    found = [r for r in models.responses if for_dataset(dataset, r.datasets)]
+    if len(found) > 1:
+        raise InputError(
+            f"dataset '{dataset}': the systematic errors '{found[0].name}' and '{found[1].name}' both apply: keep one"
         )
-        template = pixel_fractions(spatial.plugin, values, grid)
-        length, transformed = transforms(2 * half + 1)
-        full = convolve(template, length, transformed, 2 * reach + 1)
-        seen = full[:, *inner] * response.exposure[:, rows, columns]
-        return _Shape(values, grid, rows, columns, inner, length, transformed, seen)
+    return found[0] if found else None
 
-    def template_gradient(at: "_Shape") -> np.ndarray:
-        resolution = spatial.plugin.companions.get("resolution")
-        scale = resolution(*at.values) * 3 if resolution else np.radians(geom.binsz)
-        steps = np.where(
-            np.arange(len(at.values)) < 2, _STEP * scale, _STEP * np.maximum(np.abs(at.values), 0.1 * scale)
+
+def bind_scale(model: ResponseModel, name: str, position: Mapping[str, int]) -> Binding:
+    """Binding of one parameter of a response's scales, a function of which is that number."""
+    names = full_names(model)["scale"]
+    k = next(n for n, p in enumerate(model.scale.parameters) if p.name == name)
+    value = np.array([model.scale.parameters[k].value])
+    slots = np.array([position.get(names[k], -1)])
+    return Binding(_IDENTITY, value, slots, np.ones(1))
+
+
+_IDENTITY = ModelFunction("scale", lambda v: np.asarray(v), (u.dimensionless_unscaled,), {})
+
+
+def build_flux(
+    models: Models,
+    source: Source,
+    position: Mapping[str, int],
+    edges: np.ndarray,
+    response: ResponseModel | None,
+    times: Sequence[tuple[float, float]],
+) -> VariedFunction:
+    """Flux of a source in true-energy bins as a dataset sees it: with its systematic errors, at its times."""
+    spectral = bind(source, "spectral", position)
+    energy_scale = None if response is None else bind_scale(response, "energy_scale", position)
+    if energy_scale is not None and not energy_scale.is_free.any() and energy_scale.start[0] == 0:
+        energy_scale = None
+    flux = build_bin_flux(spectral, edges, energy_scale)
+    if response is not None:
+        exposure = bind_scale(response, "exposure_scale", position)
+        if exposure.is_free.any() or exposure.start[0] != 1:
+            flux = _times(flux, vary_function(exposure, lambda v: np.asarray(v), lambda v: np.ones(1)))
+    if source.temporal is not None:
+        temporal = bind(source, "temporal", position)
+        start, stop = np.array(times).reshape(-1, 2).T
+        flux = _times(
+            flux,
+            vary_function(
+                temporal,
+                lambda *v: np.asarray(mean_factor(temporal.plugin, np.array(v), start, stop)),
+                lambda *v: mean_factor_gradient(temporal.plugin, np.array(v), start, stop),
+            ),
         )
-        return _differences(
-            lambda v: pixel_fractions(spatial.plugin, v, at.grid),
-            at.values,
-            steps,
-            spatial.is_free,
+    return flux
+
+
+def _times(flux: VariedFunction, factor: VariedFunction) -> VariedFunction:
+    def product(x: np.ndarray) -> Varied:
+        return scaled(flux(x), factor(x))
+
+    return product
+
+
+def good_times(dataset: Dataset, source: Source) -> tuple[tuple[float, float], ...]:
+    """Good time intervals (MJD, TT) over which a source that varies is averaged; none for a steady one.
+
+    Raises
+    ------
+    InputError
+        If the dataset has none.
+    """
+    if source.temporal is None or source.temporal.kind == "constant":
+        return ()
+    gti = dataset.gti
+    if not len(gti.start):
+        raise InputError(
+            f"dataset '{dataset.name}': it has no good time intervals, which the temporal model of '{source.name}' needs: "
+            "restrict the source to other datasets by `datasets_names`, or leave its temporal model out"
         )
+    return tuple(zip(gti.start.tt.mjd.tolist(), gti.stop.tt.mjd.tolist(), strict=True))
 
-    nowhere = np.zeros(0)
-    frozen_shape = None if spatial.is_free.any() else shape(nowhere)
-    frozen_flux = None if spectral.is_free.any() else spectrum.flux(nowhere)
 
-    def signal(x: np.ndarray) -> Signal | None:
-        at = shape(x) if spatial.is_free.any() else frozen_shape
-        if at is None:
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A template of fixed shape through point spread and exposure, in a window of the dataset's pixels.
+
+    Attributes
+    ----------
+    rows, columns : slice
+    per_flux : array, shape (n_true, n_rows, n_columns), cm2 s
+        Counts per flux and true-energy bin.
+    edisp : array, shape (n_true, n_energy)
+    """
+
+    rows: slice
+    columns: slice
+    per_flux: np.ndarray
+    edisp: np.ndarray
+
+
+def seen_template(dataset: Dataset, source: Source, declared: Source) -> Seen | None:
+    """A source at its values, with the responses at its declared position; None where the dataset does not see it."""
+    if isinstance(dataset.geom, RegionGeometry):
+        share = region_share(dataset.geom, source)
+        if share == 0:
             return None
-        in_bin = spectrum.flux(x) if frozen_flux is None else frozen_flux
-        n_true = len(in_bin)
-        counts = ((response.edisp.T * in_bin) @ at.seen.reshape(n_true, -1)).reshape(-1, *at.seen.shape[1:])
+        exposure = exposure_of(dataset, source.without_irf)
+        edisp = (
+            _diagonal(dataset)
+            if "edisp" in source.without_irf
+            else dispersion_at(dataset, dataset.geom.center)
+        )
+        return Seen(slice(0, 1), slice(0, 1), exposure * share, edisp)
+    spatial = bind(source, "spatial", {})
+    geom, frame = dataset.counts.sky, frame_of(source)
+    response = response_at(dataset, response_position(dataset, declared), source.without_irf)
+    half = response.kernels.shape[-1] // 2
+    energy = energies_of_shape(dataset, spatial.plugin)
+    window = place_window(geom, spatial, frame, energy)
+    reached = None if window is None else reached_part(window, half, geom.shape)
+    if window is None or reached is None:
+        return None
+    check_size(dataset, source, window, half)
+    rows, columns = reached
+    factor = oversampling(spatial.plugin, spatial.start, geom, energy)
+    grid = PixelGrid.create(window.geom, factor, frame)
+    template = pixel_fractions(spatial.plugin, spatial.start, grid, energy)
+    length = grid_length(window, half)
+    kernels = unfolded(even_transforms(response.kernels, length), length[0])
+    seen = scipy.fft.irfft2(scipy.fft.rfft2(template, s=length) * kernels, s=length)
+    # beyond a kernel's edge the transform leaves rounding, which is no signal
+    seen[np.abs(seen) < ROUNDING * seen.max(axis=(1, 2), keepdims=True)] = 0.0
+    # pixels before the window are at the end of the periodic grid
+    j, i = (np.arange(s.start, s.stop) - first for s, first in ((rows, window.row), (columns, window.column)))
+    per_flux = seen[:, (j % length[0])[:, None], i % length[1]] * exposure_of(
+        dataset, source.without_irf, rows, columns
+    )
+    return Seen(rows, columns, per_flux, response.edisp)
 
-        def pull(by_counts: np.ndarray, gradient: np.ndarray) -> None:
-            back = (response.edisp @ by_counts.reshape(len(by_counts), -1)).reshape(at.seen.shape)
-            if spectral.is_free.any():
-                spectrum.pull(x, np.einsum("txy,txy->t", at.seen, back), gradient)
-            if spatial.is_free.any():
-                reach = at.grid.geom.shape[0] + 2 * kernel_half
-                padded = np.zeros((n_true, reach, reach))
-                padded[:, *at.inner] = (
-                    back * response.exposure[:, at.rows, at.columns] * in_bin[:, None, None]
-                )
-                by_template = correlate(padded, at.length, at.transforms, at.grid.geom.shape[0])
-                spatial.pull(np.einsum("qyx,yx->q", template_gradient(at), by_template), gradient)
 
-        return Signal(at.rows, at.columns, counts, pull)
-
-    return signal
+def energies_of_shape(dataset: Dataset, model: ModelFunction) -> np.ndarray | None:
+    """True energies (TeV) at which a model whose shape depends on it is evaluated."""
+    return dataset.energy_true.centers.to_value(ENERGY) if depends_on_energy(model) else None
 
 
-def _check_size(dataset: Dataset, source: Source, spatial: Binding, kernel_half: int) -> None:
-    radius = np.degrees(spatial.plugin.companions["radius"](*spatial.start)) / dataset.counts.sky.binsz
-    pixels = (2 * (radius + _MARGIN + kernel_half) + 1) ** 2
+def reached_part(window: Window, half: int, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Rows and columns of a map that a window smeared by kernels of 2 half + 1 pixels reaches; None if there are none."""
+    slices = []
+    for first, size, n in zip((window.row, window.column), window.shape, shape, strict=True):
+        start, stop = max(first - half, 0), min(first + size + half, n)
+        if start >= stop:
+            return None
+        slices.append(slice(start, stop))
+    return slices[0], slices[1]
+
+
+def check_size(dataset: Dataset, source: Source, window: Window, half: int) -> None:
+    """Refuse a source whose window does not fit into memory.
+
+    Raises
+    ------
+    InputError
+    """
+    pixels = float(np.prod([n + 2 * half for n in window.shape]))
     need = 16 * dataset.energy_true.n_bins * pixels
     if need > _MOST_BYTES:
         raise InputError(
@@ -370,123 +365,124 @@ def _check_size(dataset: Dataset, source: Source, spatial: Binding, kernel_half:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Shape:
-    """A source's template seen through point spread and exposure, in a window of the dataset."""
+def region_share(region: RegionGeometry, source: Source) -> float:
+    """Share of a source that counts in a region, whose exposure holds what of a point at its centre is contained.
 
-    values: np.ndarray
-    grid: PixelGrid
-    rows: slice
-    columns: slice
-    inner: tuple[slice, slice]
-    length: int
-    transforms: np.ndarray
-    seen: np.ndarray
-
-
-def _differences(
-    function: Callable[[np.ndarray], np.ndarray],
-    values: np.ndarray,
-    steps: np.ndarray,
-    wanted: np.ndarray | None = None,
-) -> np.ndarray:
-    """Central differences of ``function`` by each wanted value; zero for the others."""
-    rows = []
-    at = function(values)
-    for n, step in enumerate(steps):
-        if wanted is not None and not wanted[n]:
-            rows.append(np.zeros_like(at))
-            continue
-        shift = np.zeros_like(values)
-        shift[n] = step
-        rows.append((function(values + shift) - function(values - shift)) / (2 * step))
-    return np.array(rows)
-
-
-def background_of(dataset: Dataset, models: Models) -> BackgroundModel | None:
-    """Background model of a dataset, the last one in the file that applies to it; none where off counts measure it."""
-    if isinstance(dataset.background, OffCounts):
-        return None
-    found = [b for b in models.backgrounds if for_dataset(dataset.name, b.datasets)]
-    return found[-1] if found else None
-
-
-def build_weight(
-    dataset: Dataset, models: Models
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, Binding | None]]:
-    """Factor on the background per energy bin, its derivatives by the model's parameters, and their binding."""
-    energy = dataset.energy.centers.to_value(ENERGY)
-    model = background_of(dataset, models)
-    if model is None:
-        ones, none = np.ones(len(energy)), np.zeros((0, len(energy)))
-        return lambda x: (ones, none, None)
-    binding = bind(model, "spectral", free_parameters(models)[1])
-
-    def weight(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Binding | None]:
-        values = binding.values(x)
-        gradient = binding.plugin.companions["gradient"](energy, *values)
-        return binding.plugin.function(energy, *values), gradient, binding
-
-    return weight
-
-
-def build_signals(dataset: Dataset, models: Models) -> tuple[Callable[[np.ndarray], Signal | None], ...]:
-    """`build_signal` of every source that the dataset sees."""
-    position = free_parameters(models)[1]
-    return tuple(
-        build_signal(
-            dataset,
-            s,
-            bind(s, "spectral", position),
-            None if s.spatial is None else bind(s, "spatial", position),
-        )
-        for s in models.sources
-        if for_dataset(dataset.name, s.datasets)
+    A source without a spatial part, and a point declared in the region, count whole; of an extended one counts the share
+    of its template in the region, not smeared by the point spread.
+    """
+    if source.spatial is None:
+        return 1.0
+    spatial = bind(source, "spatial", {})
+    if is_whole(region, spatial.plugin):
+        at = source_position(source)
+        return 1.0 if at is None or sees(region, at) else 0.0
+    return share_at(
+        region,
+        spatial.plugin,
+        spatial.start,
+        frame_of(source),
+        oversampling(spatial.plugin, spatial.start, region.grid),
     )
 
 
-def build_fluxes(
-    energy: u.Quantity, name: str, models: Models
-) -> Callable[[np.ndarray], tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], None]]]:
-    """Differential flux of all sources that apply to flux points of that name, as a function of the free vector.
+def is_whole(region: RegionGeometry, spatial: ModelFunction) -> bool:
+    """True if a source counts in a region whole or not at all."""
+    return "resolution" not in spatial.companions or region.is_point or not region.is_known
+
+
+def share_at(
+    region: RegionGeometry, spatial: ModelFunction, values: np.ndarray, frame: str, factor: int
+) -> float:
+    """Share of an extended model in a region."""
+    grid = PixelGrid.create(region.grid, factor, frame)
+    if radius(spatial, values) < _RESOLVED * np.radians(region.grid.binsz):
+        # too small for the pixels: its place counts, and its sum is one
+        return float((pixel_fractions(spatial, values, grid) * region.cover).sum())
+    return float((grid.averaged(spatial.function(grid.lon, grid.lat, *values)) * region.cover).sum())
+
+
+def weigh_background(
+    dataset: Dataset, models: Models, position: Mapping[str, int]
+) -> list[tuple[np.ndarray | None, VariedFunction]]:
+    """Parts of a dataset's expected background, each with its factor per energy bin.
 
     Returns
     -------
-    fluxes : function (x) -> (dnde, pull)
-        dnde in cm-2 s-1 TeV-1, shape (n,); ``pull(weights, gradient)`` adds d(sum(weights x dnde))/dx to ``gradient``.
+    parts : list of (counts, factor)
+        Counts of a template, shape (n_energy, n_lat, n_lon); None for the dataset's own background, which comes first.
     """
-    position = free_parameters(models)[1]
-    at = energy.to_value(ENERGY)[:, None]
-    # a bin of one point with the weight one is that point
-    spectra = [
-        Spectrum(bind(s, "spectral", position), at, np.ones(at.shape))
-        for s in models.sources
-        if for_dataset(name, s.datasets)
-    ]
+    energy = dataset.energy.centers.to_value(ENERGY)
+    own = background_of(dataset, models)
+    factor = _constant(np.ones(len(energy))) if own is None else _norm_function(own, energy, position)
+    response = response_model(dataset.name, models)
+    if response is not None:
+        factor = _times(factor, scale_function(bind_scale(response, "background_scale", position)))
+    parts: list[tuple[np.ndarray | None, VariedFunction]] = [(None, factor)]
+    for model in models.backgrounds:
+        if model.template is not None and for_dataset(dataset.name, model.datasets):
+            parts.append((template_counts(dataset, model), _norm_function(model, energy, position)))
+    return parts
 
-    def fluxes(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], None]]:
-        def pull(weights: np.ndarray, gradient: np.ndarray) -> None:
-            for spectrum in spectra:
-                spectrum.pull(x, weights, gradient)
 
-        return sum((s.flux(x) for s in spectra), np.zeros(len(at))), pull
+def scale_function(binding: Binding) -> VariedFunction:
+    """The number of a binding of one parameter, as a function of the free vector."""
+    return vary_function(binding, lambda v: np.asarray(v), lambda v: np.ones(1))
 
-    return fluxes
+
+def _norm_function(model: BackgroundModel, energy: np.ndarray, position: Mapping[str, int]) -> VariedFunction:
+    binding = bind(model, "spectral", position)
+    gradient = binding.plugin.companions.get("gradient")
+    return vary_function(
+        binding,
+        lambda *v: binding.plugin.function(energy, *v),
+        None if gradient is None else lambda *v: gradient(energy, *v),
+    )
+
+
+def _constant(value: np.ndarray) -> VariedFunction:
+    none = np.zeros(0, dtype=int)
+    fixed = Varied(none, value, np.zeros((0, *value.shape)), np.zeros((0, 0, *value.shape)))
+    return lambda x: fixed
+
+
+def template_counts(dataset: Dataset, model: BackgroundModel) -> np.ndarray:
+    """Expected counts of a background template, which must be on the bins of the dataset.
+
+    Raises
+    ------
+    InputError
+    """
+    template = model.template
+    assert template is not None
+    if template.data.shape != dataset.counts.data.shape:
+        raise InputError(
+            f"background '{model.name}': its template has {template.data.shape} bins and dataset '{dataset.name}' "
+            f"{dataset.counts.data.shape}: give a template on the bins of the dataset"
+        )
+    if isinstance(template.geom, type(dataset.geom)) and template.geom.offset_in(dataset.geom) != (0, 0):
+        raise InputError(
+            f"background '{model.name}': its template is not on the pixels of dataset '{dataset.name}': cut it out there"
+        )
+    return np.asarray(template.data, dtype=float)
 
 
 def predict_counts(dataset: Dataset, models: Models) -> tuple[np.ndarray, np.ndarray]:
     """Expected signal and background counts of a dataset at the models' values; shape (n_energy, n_lat, n_lon) each."""
-    x = start_vector(models)
     signal = np.zeros(dataset.counts.data.shape)
-    for build in build_signals(dataset, models):
-        part = build(x)
-        if part is not None:
-            signal[:, part.rows, part.columns] += part.counts
-    weight, _, _ = build_weight(dataset, models)(x)
-    return signal, dataset.mu_bkg * weight[:, None, None]
-
-
-def start_vector(models: Models) -> np.ndarray:
-    """Free vector at the models' values, in the parameters' own units."""
-    parameters = models.parameters()
-    return np.array([parameters[name].value for name in free_parameters(models)[0]])
+    response = response_model(dataset.name, models)
+    edges = dataset.energy_true.edges.to_value(ENERGY)
+    for source in models.sources:
+        seen = seen_template(dataset, source, source) if for_dataset(dataset.name, source.datasets) else None
+        if seen is None:
+            continue
+        flux = build_flux(models, source, {}, edges, response, good_times(dataset, source))(_NOTHING).value
+        n_true = len(flux)
+        folded = (seen.edisp.T * flux) @ seen.per_flux.reshape(n_true, -1)
+        signal[:, seen.rows, seen.columns] += folded.reshape(-1, *seen.per_flux.shape[1:])
+    if isinstance(dataset.background, OffCounts):
+        return signal, dataset.mu_bkg
+    background = np.zeros(signal.shape)
+    for counts, factor in weigh_background(dataset, models, {}):
+        background += (dataset.mu_bkg if counts is None else counts) * factor(_NOTHING).value[:, None, None]
+    return signal, background

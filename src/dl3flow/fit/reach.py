@@ -10,9 +10,10 @@ from astropy.coordinates import SkyCoord
 from dl3flow.data.dataset import Dataset, FitData, FluxPointsData, OffCounts
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import bind, for_dataset
-from dl3flow.fit.npred import sees, source_position
+from dl3flow.fit.npred import energies_of_shape, sees, source_position
 from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.models.pixels import radius
 from dl3flow.models.source import Models, Parameter, Source
 
 
@@ -45,7 +46,9 @@ def constrained(datasets: Sequence[FitData], models: Models) -> tuple[Models, li
                 f"source '{source.name}' is seen by no dataset: none of those that it is fitted to has any exposure or flux point in the fit"
             )
         if not any(_reaches(d, source) for d in seen):
-            at = source_position(source).icrs
+            position = source_position(source)
+            assert position is not None  # a source that is everywhere reaches every dataset
+            at = position.icrs
             raise InputError(
                 f"source '{source.name}' at ({at.ra.deg:.4f}, {at.dec.deg:.4f}) deg (icrs) lies outside the field of every dataset: "
                 "correct its `lon_0` and `lat_0`, or remove it"
@@ -173,13 +176,15 @@ def _reaches(dataset: FitData, source: Source) -> bool:
         return bool(dataset.mask.any())
     if source.spatial is None:
         return bool((dataset.exposure.data > 0).any())
+    position, spatial = source_position(source), bind(source, "spatial", {})
+    if position is None:
+        return bool((dataset.exposure.data > 0).any())
     if isinstance(dataset.geom, RegionGeometry):
         # an extended source may be centred outside the region
-        extended = "resolution" in bind(source, "spatial", {}).plugin.companions
-        return extended or sees(dataset.geom, source_position(source))
-    spatial = bind(source, "spatial", {})
-    reach = spatial.plugin.companions["radius"](*spatial.start) + 2 * np.radians(dataset.counts.sky.binsz)
+        return "resolution" in spatial.plugin.companions or sees(dataset.geom, position)
+    energy = energies_of_shape(dataset, spatial.plugin)
+    reach = radius(spatial.plugin, spatial.start, energy) + 2 * np.radians(dataset.counts.sky.binsz)
     if dataset.psf is not None:
         reach += float(dataset.psf.psf.axis("rad").edges[-1].to_value(u.rad))
-    near = dataset.geom.separation(source_position(source)) <= reach
+    near = dataset.geom.separation(position) <= reach
     return bool((dataset.exposure.data[:, near] > 0).any())

@@ -9,7 +9,7 @@ from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.fit.binding import bind, for_dataset
-from dl3flow.fit.npred import frame_of, predict_counts, response_at, source_position
+from dl3flow.fit.npred import exposure_of, frame_of, predict_counts, response_at, source_position
 from dl3flow.kernels.convolve import convolve_same
 from dl3flow.kernels.integrate import gauss_legendre_bins
 from dl3flow.models.source import Models, Source
@@ -79,7 +79,7 @@ def _score(dataset: Dataset, others: Models, source: Source) -> tuple[np.ndarray
     spectral = bind(source, "spectral", {})
     points, weights = gauss_legendre_bins(dataset.energy_true.edges.to_value(ENERGY))
     flux = (weights * spectral.plugin.function(points, *spectral.start)).sum(axis=1)
-    per_bin = flux * response.exposure.max(axis=(1, 2))
+    per_bin = flux * exposure_of(dataset, source.without_irf).max(axis=(1, 2))
     shape = response.kernels.shape[1:]
     kernels = ((response.edisp.T * per_bin) @ response.kernels.reshape(len(flux), -1)).reshape(-1, *shape)
     slope, information = np.zeros(mu.shape[1:]), np.zeros(mu.shape[1:])

@@ -152,3 +152,31 @@ def ring_kernel(r_in: float, r_out: float) -> np.ndarray:
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
     r = np.hypot(x, y)
     return np.asarray((r >= r_in - _EDGE) & (r <= r_out + _EDGE), dtype=float)
+
+
+def even_transforms(kernels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Fourier transforms of kernels that are even in both directions, centred on the first pixel: real, one quadrant.
+
+    Parameters
+    ----------
+    kernels : array, shape (n, k, k)
+        With odd k.
+    shape : (n_y, n_x)
+        Of the periodic grid, at least k each.
+
+    Returns
+    -------
+    quadrants : array, shape (n, n_y // 2 + 1, n_x // 2 + 1)
+        `unfolded` makes all rows of it.
+    """
+    half = kernels.shape[-1] // 2
+    padded = np.zeros((len(kernels), *shape))
+    rows, columns = (np.arange(-half, half + 1) % size for size in shape)
+    padded[:, rows[:, None], columns] = kernels
+    return np.ascontiguousarray(scipy.fft.rfft2(padded).real[:, : shape[0] // 2 + 1])
+
+
+def unfolded(quadrants: np.ndarray, n_y: int) -> np.ndarray:
+    """All rows of the transforms of which `even_transforms` keeps one quadrant; shape (n, n_y, n_x // 2 + 1), float64."""
+    rows = np.minimum(np.arange(n_y), n_y - np.arange(n_y))
+    return np.asarray(quadrants[:, rows], dtype=float)

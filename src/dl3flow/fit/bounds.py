@@ -1,0 +1,85 @@
+"""Where the entries of a fit's free vector may lie, and how far one step may take them."""
+
+from collections.abc import Mapping
+
+import astropy.units as u
+import numpy as np
+
+from dl3flow.fit.binding import free_parameters
+from dl3flow.fit.engine import Problem, holds_all
+from dl3flow.fit.newton import StepLimits
+from dl3flow.fit.search import SEARCH_RADIUS
+from dl3flow.models.resolve import resolve
+from dl3flow.models.source import Models, Parameter
+
+_POSITION = ("lon_0", "lat_0")
+_LARGEST_STEP = 0.2 * u.deg
+_SMALLEST_SIZE = 1e-4 * u.deg
+# of a value, or of its error where that is larger, in one step
+_DOWN, _UP, _ERRORS = 0.7, 1.5, 3.0
+
+
+def fit_limits(models: Models) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest value of each entry of the free vector, infinite for none.
+
+    A position without limits stays within twice the search radius of its start, an extension above 1e-4 deg.
+    """
+    names, _ = free_parameters(models)
+    parameters, sizes = models.parameters(), size_names(models)
+    pairs = [_limits(name, parameters[name], parameters, name in sizes) for name in names]
+    low, high = np.array(pairs).reshape(-1, 2).T
+    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+
+
+def size_names(models: Models) -> dict[str, str]:
+    """Full names of the parameters that are a source's extension, with the source's name."""
+    found = {}
+    for source in models.sources:
+        if source.spatial is not None:
+            size = resolve(source.spatial, "spatial", source.name).companions.get("size")
+            if size:
+                found[f"{source.name}.{size}"] = source.name
+    return found
+
+
+def _limits(
+    name: str, p: Parameter, parameters: Mapping[str, Parameter], is_size: bool
+) -> tuple[float, float]:
+    low, high = p.min, p.max
+    model, kind = name.rsplit(".", 1)
+    if kind in _POSITION:
+        reach = 2 * float(SEARCH_RADIUS.to_value(p.unit))
+        if kind == "lon_0":
+            # near the pole the search radius spans all longitudes
+            shrunk = max(np.cos(parameters[f"{model}.lat_0"].quantity.to_value(u.rad)), 1e-3)
+            reach = min(reach / shrunk, float((180 * u.deg).to_value(p.unit)))
+        low = p.value - reach if np.isnan(low) else low
+        high = p.value + reach if np.isnan(high) else high
+    if is_size:
+        smallest = float(_SMALLEST_SIZE.to_value(p.unit))
+        low = smallest if np.isnan(low) or low <= 0 else low
+        # a window grows with the extension: a trial step must not fill the memory
+        high = max(5 * p.value, float((0.5 * u.deg).to_value(p.unit))) if np.isnan(high) else high
+    if kind == "e":
+        low, high = np.fmax(low, 0.0), np.fmin(high, 0.99)
+    return low, high
+
+
+def step_limits(problem: Problem, models: Models) -> StepLimits:
+    """How far one step of a search may go: far enough to arrive soon, not so far that it loses the source."""
+    parameters = models.parameters()
+    is_position = np.array([name.rsplit(".", 1)[1] in _POSITION for name in problem.names], dtype=bool)
+    largest = np.array(
+        [
+            float(_LARGEST_STEP.to_value(parameters[n].unit)) if p else np.inf
+            for n, p in zip(problem.names, is_position, strict=True)
+        ]
+    )
+
+    def up(x: np.ndarray, error: np.ndarray) -> np.ndarray:
+        return np.where(is_position, largest, np.maximum(_UP * np.abs(x), _ERRORS * error))
+
+    def down(x: np.ndarray, error: np.ndarray) -> np.ndarray:
+        return np.where(is_position, largest, np.maximum(_DOWN * np.abs(x), _ERRORS * error))
+
+    return StepLimits(down, up, lambda x: holds_all(problem, models, x))

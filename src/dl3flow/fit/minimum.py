@@ -1,0 +1,351 @@
+"""The minimum of a joint likelihood: descents from several starts, until none finds a lower one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+
+from dl3flow.data.dataset import FitData
+from dl3flow.fit.binding import bind, free_parameters
+from dl3flow.fit.bounds import size_names, step_limits
+from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate
+from dl3flow.fit.likelihood import moved
+from dl3flow.fit.newton import descend, fixed_at, free_curvature
+from dl3flow.fit.npred import frame_of, response_pixel, source_position
+from dl3flow.fit.quadratic import solve
+from dl3flow.fit.reach import maps_of
+from dl3flow.fit.search import best_position
+from dl3flow.fit.settings import FitSettings
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.models.pixels import oversampling
+from dl3flow.models.source import Models, Parameter, Source
+
+_MOST_ROUNDS = 8
+_MOST_RESTARTS = 5
+# a better place must promise this gain in stat before a search is begun again from there
+_SCORE_GAIN = 1.0
+# less is rounding
+_GAIN = 1e-3
+# of a point's position, pixels: steps of the search across kinks, and where it ends
+_FIRST_BRACKET, _LAST_BRACKET = 0.25, 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """Where a search for the minimum ended.
+
+    Attributes
+    ----------
+    problem : Problem
+    models : Models
+        At the minimum, without errors.
+    declared : Models
+        Where the responses were taken.
+    evaluation : Evaluation
+    edm : float
+        Estimated distance to the minimum, in units of the statistic.
+    n_iterations, n_evaluations : int
+        Of the last descent, and of all.
+    """
+
+    problem: Problem
+    models: Models
+    declared: Models
+    evaluation: Evaluation
+    edm: float
+    n_iterations: int
+    n_evaluations: int
+
+    @property
+    def stat(self) -> float:
+        """Statistic there."""
+        return self.evaluation.stat
+
+
+Limits = tuple[np.ndarray, np.ndarray]
+
+
+def find_minimum(
+    datasets: Sequence[FitData], models: Models, limits: Limits, settings: FitSettings
+) -> Minimum:
+    """Minimum of the joint statistic, with positions looked for before and after.
+
+    A source with a free position is looked for within its limits (0.5 deg around the start without limits), and the
+    search is begun again from a place that the data prefer, and from half a pixel where an extension became unresolved.
+    """
+    best = converge(datasets, _started(datasets, models, limits, settings), limits, settings)
+    for restart in (_searched, _grown):
+        for _ in range(_MOST_RESTARTS):
+            start = restart(datasets, best.models)
+            if start is best.models:
+                break
+            other = converge(datasets, start, limits, settings)
+            spent = best.n_evaluations + other.n_evaluations
+            if not other.stat < best.stat - _GAIN:
+                best = replace(best, n_evaluations=spent)
+                break
+            best = replace(other, n_evaluations=spent)
+    return best
+
+
+def converge(datasets: Sequence[FitData], models: Models, limits: Limits, settings: FitSettings) -> Minimum:
+    """One descent, repeated where sources end on other response pixels, or finer, than the likelihood was built for."""
+    declared, n = models, 0
+    points = free_points(datasets, models)
+    for n_round in range(_MOST_ROUNDS):
+        problem = build_problem(datasets, models, declared, limits, settings.dtype, settings.n_threads)
+        descent = descend(problem, problem.start, step_limits(problem, models), is_smooth=bool(points))
+        at, edm, n = descent.evaluation, descent.edm, n + descent.n_iterations
+        is_last = n_round == _MOST_ROUNDS - 1
+        if points and not descent.has_outgrown:
+            at, more = _polished(datasets, problem, models, at, points)
+            edm, n = _free_gain(problem, at, points), n + more
+        before, models = models, moved(models, at.x)
+        if is_last:
+            break
+        if descent.has_outgrown:
+            continue
+        if _responses(datasets, models) != _responses(datasets, declared):
+            declared = models
+        elif not _is_coarse(datasets, before, models):
+            break
+    return Minimum(problem, models, declared, at, edm, descent.n_iterations, n)
+
+
+def free_points(datasets: Sequence[FitData], models: Models) -> list[Source]:
+    """Point sources with a free position on a map: their likelihood has kinks at pixel centres."""
+    if not maps_of(datasets):
+        return []
+    return [
+        s
+        for s in models.sources
+        if s.spatial is not None
+        and bind(s, "spatial", {}).plugin.companions.get("is_point")
+        and any(not s.spatial[n].frozen for n in ("lon_0", "lat_0"))
+    ]
+
+
+def position_names(points: Sequence[Source], names: Sequence[str]) -> tuple[str, ...]:
+    """Entries of the free vector that are positions of these sources."""
+    wanted = {f"{s.name}.{n}" for s in points for n in ("lon_0", "lat_0")}
+    return tuple(n for n in names if n in wanted)
+
+
+def _polished(
+    datasets: Sequence[FitData], problem: Problem, models: Models, at: Evaluation, points: Sequence[Source]
+) -> tuple[Evaluation, int]:
+    """The same minimum with points placed to a few thousandths of a pixel, along rows and columns in turn.
+
+    A point is shared bilinearly among pixels, so that the statistic has a kink at every pixel centre, often with the
+    minimum on it: derivatives end a pixel's fraction away. All other parameters follow each trial by one Newton step.
+    """
+    geom, n = maps_of(datasets)[0].counts.sky, 0
+    names = position_names(points, problem.names)
+    limits = step_limits(problem, models)
+    for source in points:
+        own = [f"{source.name}.{k}" for k in ("lon_0", "lat_0")]
+        if not set(own) <= set(problem.names):
+            continue
+        bracket = _FIRST_BRACKET
+        while bracket > _LAST_BRACKET:
+            best = at
+            for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                while n < 400:
+                    trial = _shifted(problem, models, best.x, source, geom, bracket * dx, bracket * dy)
+                    if not limits.holds(trial) or np.any((trial < problem.low) | (trial > problem.high)):
+                        break
+                    there = _followed(problem, evaluate(problem, trial), names)
+                    n += 1
+                    if there.stat >= best.stat - 1e-7:
+                        break
+                    best = there
+            if best is at:
+                bracket /= 4
+            at = best
+    held = fixed_at(problem, at.x, names)
+    final = descend(held, at.x, limits)
+    return (final.evaluation if final.evaluation.stat <= at.stat else at), n + final.n_iterations
+
+
+def _shifted(
+    problem: Problem,
+    models: Models,
+    x: np.ndarray,
+    source: Source,
+    geom: SkyGeometry,
+    dx: float,
+    dy: float,
+) -> np.ndarray:
+    """Free vector with a source moved by a fraction of a pixel."""
+    there = next(s for s in moved(models, x).sources if s.name == source.name)
+    column, row = geom.pixel(source_position(there))
+    lon, lat = geom.wcs.all_pix2world(column + dx, row + dy, 0)
+    at = SkyCoord(lon * u.deg, lat * u.deg, frame=geom.frame)
+    trial = x.copy()
+    for name, p in moved_position(there, at).items():
+        if name in problem.names:
+            trial[problem.names.index(name)] = p.value
+    return trial
+
+
+def _followed(problem: Problem, at: Evaluation, held: Sequence[str]) -> Evaluation:
+    """An evaluation with the gain of a Newton step over all but the ``held`` entries taken off, and that step taken."""
+    chosen = np.array([problem.names[k] not in held for k in problem.shared], dtype=bool)
+    free, _ = free_curvature(problem, at)
+    chosen &= free
+    gradient = at.gradient[chosen]
+    step = -solve(at.fisher[np.ix_(chosen, chosen)], gradient)
+    x = at.x.copy()
+    x[problem.shared[chosen]] += step
+    x = np.clip(x, problem.low, problem.high)
+    return replace(at, x=x, stat=at.stat + float(0.5 * gradient @ step))
+
+
+def _free_gain(problem: Problem, at: Evaluation, points: Sequence[Source]) -> float:
+    held = position_names(points, problem.names)
+    chosen = np.array([problem.names[k] not in held for k in problem.shared], dtype=bool)
+    free, _ = free_curvature(problem, at)
+    chosen &= free
+    gradient = at.gradient[chosen]
+    return float(0.5 * gradient @ solve(at.fisher[np.ix_(chosen, chosen)], gradient))
+
+
+def _started(datasets: Sequence[FitData], models: Models, limits: Limits, settings: FitSettings) -> Models:
+    """Models with each free position where the data prefer it, all else as declared.
+
+    Where a source is, is judged next to the others at fitted strengths: the first fit keeps every shape and position.
+    """
+    if all(is_placed(source) for source in models.sources):
+        return models
+    fitted = models
+    if len(models.sources) > 1:
+        frozen = with_frozen_shapes(models)
+        kept = _limits_of(limits, models, frozen)
+        fitted = converge(datasets, frozen, kept, settings).models
+        fitted = models.with_parameters(
+            {n: replace(p, value=fitted.parameters()[n].value) for n, p in models.parameters().items()}
+        )
+    changed: dict[str, Parameter] = {}
+    for source in models.sources:
+        if not is_placed(source):
+            changed |= _preferred(datasets, fitted.with_parameters(changed), source)
+    return models.with_parameters(changed)
+
+
+def _limits_of(limits: Limits, models: Models, fewer: Models) -> Limits:
+    """Limits of the entries that are left when some parameters are frozen or gone."""
+    names, kept = free_parameters(models)[0], free_parameters(fewer)[0]
+    at = [names.index(name) for name in kept]
+    return limits[0][at], limits[1][at]
+
+
+def with_frozen_shapes(models: Models) -> Models:
+    """Models whose spatial parameters are all frozen."""
+    frozen = {
+        f"{s.name}.{p.name}": replace(p, frozen=True)
+        for s in models.sources
+        if s.spatial is not None
+        for p in s.spatial.parameters
+    }
+    return models.with_parameters(frozen)
+
+
+def is_placed(source: Source) -> bool:
+    """True if the source's position is not free by itself."""
+    if source.spatial is None:
+        return True
+    own = {p.name: p for p in source.spatial.parameters}
+    return any(n not in own or own[n].frozen or own[n].link for n in ("lon_0", "lat_0"))
+
+
+def _searched(datasets: Sequence[FitData], models: Models) -> Models:
+    """Models with each free position moved to the place that the data prefer; the same object if none is."""
+    for source in models.sources:
+        if not is_placed(source) and (changed := _preferred(datasets, models, source)):
+            models = models.with_parameters(changed)
+    return models
+
+
+def _preferred(datasets: Sequence[FitData], models: Models, source: Source) -> dict[str, Parameter]:
+    """Position parameters at a place that the data prefer to the source's by far; empty if there is none."""
+    maps = maps_of(datasets)
+    position, score, present = best_position(maps, models, source)
+    here = source_position(source)
+    assert here is not None
+    near = position.separation(here) < 1.5 * pixel_size(maps)
+    return {} if near or score <= present + _SCORE_GAIN else moved_position(source, position)
+
+
+def moved_position(source: Source, position: SkyCoord) -> dict[str, Parameter]:
+    """Position parameters of a source at another direction."""
+    at = position.transform_to(frame_of(source)).spherical
+    changed = {}
+    for name, value in (("lon_0", at.lon), ("lat_0", at.lat)):
+        p = source.parameter(name)
+        found = float(value.to_value(p.unit))
+        if name == "lon_0":
+            turn = float((360 * u.deg).to_value(p.unit))
+            found += turn * round((p.value - found) / turn)
+        changed[f"{source.name}.{name}"] = replace(p, value=found)
+    return changed
+
+
+def too_small(datasets: Sequence[FitData], models: Models) -> dict[str, Parameter]:
+    """Free extensions below a third of a pixel, by full name: below it the likelihood hardly depends on them."""
+    if not maps_of(datasets):
+        return {}
+    pixel, parameters = pixel_size(datasets), models.parameters()
+    return {
+        name: parameters[name]
+        for name in size_names(models)
+        if not parameters[name].frozen and parameters[name].quantity < pixel / 3
+    }
+
+
+def _grown(datasets: Sequence[FitData], models: Models) -> Models:
+    """Models with each free extension below a third of a pixel set to half a pixel; the same object if there is none.
+
+    A fit that wandered there may have passed a minimum.
+    """
+    size = 0.5 * pixel_size(datasets)
+    return models.with_parameters(
+        {
+            name: replace(p, value=float(size.to_value(p.unit)), error=0.0)
+            for name, p in too_small(datasets, models).items()
+        }
+    )
+
+
+def pixel_size(datasets: Sequence[FitData]) -> u.Quantity:
+    """Size of the smallest pixels."""
+    return min((d.counts.sky.binsz for d in maps_of(datasets)), default=np.inf) * u.deg
+
+
+def _responses(datasets: Sequence[FitData], models: Models) -> list[tuple[tuple[int, int], ...]]:
+    return [
+        tuple(
+            response_pixel(m.exposure.geom, m.exposure.data, at)
+            for d in maps_of(datasets)
+            for m in (d.psf, d.edisp)
+            if m is not None
+        )
+        for s in models.sources
+        if not is_placed(s) and (at := source_position(s)) is not None
+    ]
+
+
+def _is_coarse(datasets: Sequence[FitData], built: Models, found: Models) -> bool:
+    """True if a source at its best fit is too small for the pixel division that its start values asked for."""
+    geometries = list(dict.fromkeys(replace(d.counts.sky, corner=(0, 0)) for d in maps_of(datasets)))
+    for before, after in zip(built.sources, found.sources, strict=True):
+        if before.spatial is None or after.spatial is None or not geometries:
+            continue
+        old, new = bind(before, "spatial", {}), bind(after, "spatial", {})
+        if "size" not in old.plugin.companions:
+            continue
+        factors = [[oversampling(b.plugin, b.start, g) for g in geometries] for b in (old, new)]
+        if any(n > o for o, n in zip(*factors, strict=True)):
+            return True
+    return False

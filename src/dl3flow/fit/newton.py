@@ -1,0 +1,156 @@
+"""Newton's method with safeguards on a profiled likelihood: Fisher scoring far from a minimum, all second derivatives near it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dl3flow.fit.engine import Evaluation, Problem, evaluate
+from dl3flow.fit.quadratic import bounded_step, solve
+
+# stop where another step would gain less (in units of the statistic)
+EDM_GOAL = 1e-8
+# below this a step is taken without a look at the statistic, whose last digits are rounding there
+_TRUSTED_EDM = 1e-3
+_MOST_ITERATIONS = 60
+_MOST_DAMPING = 1e8
+# smallest eigenvalue, relative to first derivatives alone, at which all second derivatives are used
+_SMALLEST_RATIO = 1e-3
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class StepLimits:
+    """How far one step may go, as functions of the free vector and of one error of each entry.
+
+    Attributes
+    ----------
+    down, up : function (x, error) -> array, shape (n_free,)
+        Positive.
+    holds : function (x) -> bool
+        False where the templates of a problem do not reach.
+    """
+
+    down: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    up: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    holds: Callable[[np.ndarray], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """Where a search ended.
+
+    Attributes
+    ----------
+    evaluation : Evaluation
+    edm : float
+        What another step would gain.
+    n_iterations : int
+        Evaluations of all derivatives.
+    has_outgrown : bool
+        True if the templates need other windows before the search can go on.
+    """
+
+    evaluation: Evaluation
+    edm: float
+    n_iterations: int
+    has_outgrown: bool
+
+
+def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: bool = False) -> Descent:
+    """Search for the minimum of the profiled statistic from ``x``.
+
+    The full second derivatives are used where they are positive, first derivatives alone elsewhere; a step that does not
+    lower the statistic is damped (Levenberg 1944, Marquardt 1963).
+    """
+    at = evaluate(problem, x, is_smooth=is_smooth)
+    damping, n = 0.0, 1
+    while True:
+        step, edm, is_exact = _step(problem, at, limits, damping)
+        if edm < EDM_GOAL or n >= _MOST_ITERATIONS or damping > _MOST_DAMPING or not np.isfinite(at.stat):
+            return Descent(at, edm, n, False)
+        trial, is_short = _within(problem, at.x, step, limits)
+        there = evaluate(problem, trial, is_smooth=is_smooth)
+        n += 1
+        is_lower = there.stat <= at.stat + _ROUNDING * abs(at.stat)
+        if is_lower or (is_exact and damping == 0 and edm < _TRUSTED_EDM and not is_smooth):
+            at, damping = there, damping / 10 if damping > 1e-2 else 0.0
+            if is_short:
+                return Descent(at, edm, n, True)
+        else:
+            damping = max(10 * damping, 1e-2)
+
+
+def free_curvature(problem: Problem, at: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Shared entries that are at no limit (bool), and whether the second derivatives over them are positive."""
+    x, slots = at.x[problem.shared], problem.shared
+    pushed_down = (x <= problem.low[slots]) & (at.gradient > 0)
+    pushed_up = (x >= problem.high[slots]) & (at.gradient < 0)
+    free = ~(pushed_down | pushed_up)
+    return free, scaled_eigenvalues(at.hessian[np.ix_(free, free)], at.fisher[np.ix_(free, free)])
+
+
+def scaled_eigenvalues(hessian: np.ndarray, fisher: np.ndarray) -> np.ndarray:
+    """Eigenvalues of second derivatives in units of their positive part's diagonal, in increasing order."""
+    scale = np.sqrt(np.maximum(np.diag(fisher), 0.0))
+    scale = np.where(scale > 0, scale, 1.0)
+    return np.asarray(np.linalg.eigvalsh(hessian / np.outer(scale, scale)))
+
+
+def _step(
+    problem: Problem, at: Evaluation, limits: StepLimits, damping: float
+) -> tuple[np.ndarray, float, bool]:
+    """Step over the shared entries, what the undamped one would gain, and whether all second derivatives made it."""
+    slots = problem.shared
+    if not len(slots):
+        return np.zeros(0), 0.0, True
+    free, values = free_curvature(problem, at)
+    is_exact = bool(not len(values) or values[0] > _SMALLEST_RATIO)
+    curved = at.hessian if is_exact else _positive_part(at)
+    diagonal = np.maximum(np.diag(at.fisher), 1e-300)
+    error = np.zeros(len(at.x))
+    error[slots] = np.sqrt(2 / diagonal)
+    x = at.x[slots]
+    low, high = problem.low[slots] - x, problem.high[slots] - x
+    wanted = bounded_step(at.gradient, curved, low, high)
+    edm = float(-(at.gradient @ wanted + 0.5 * wanted @ curved @ wanted))
+    down, up = limits.down(at.x, error)[slots], limits.up(at.x, error)[slots]
+    low, high = np.maximum(low, -down), np.minimum(high, up)
+    damped = curved + damping * np.diag(diagonal)
+    return bounded_step(at.gradient, damped, low, high), edm, is_exact
+
+
+def _positive_part(at: Evaluation) -> np.ndarray:
+    """Second derivatives made positive: first derivatives alone, with a floor for what hardly changes the statistic."""
+    diagonal = np.diag(at.fisher)
+    return np.asarray(at.fisher + 1e-9 * np.diag(np.maximum(diagonal, 1e-300)))
+
+
+def _within(problem: Problem, x: np.ndarray, step: np.ndarray, limits: StepLimits) -> tuple[np.ndarray, bool]:
+    """Trial that the templates' windows hold, and whether the step had to be cut for it."""
+    share = 1.0
+    for _ in range(12):
+        trial = x.copy()
+        trial[problem.shared] += share * step
+        trial[problem.shared] = np.clip(
+            trial[problem.shared], problem.low[problem.shared], problem.high[problem.shared]
+        )
+        if limits.holds(trial):
+            return trial, share < 1.0
+        share *= 0.5
+    return x.copy(), True
+
+
+def fixed_at(problem: Problem, x: np.ndarray, names: tuple[str, ...]) -> Problem:
+    """The same problem with some entries held at their values in ``x``."""
+    low, high = problem.low.copy(), problem.high.copy()
+    for name in names:
+        k = problem.names.index(name)
+        low[k] = high[k] = x[k]
+    return replace(problem, low=low, high=high)
+
+
+def profiled_gain(at: Evaluation, chosen: np.ndarray) -> float:
+    """What a Newton step over some shared entries (bool) would still take off the statistic."""
+    gradient = at.gradient[chosen]
+    return float(0.5 * gradient @ solve(at.fisher[np.ix_(chosen, chosen)], gradient))
