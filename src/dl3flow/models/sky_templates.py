@@ -45,7 +45,7 @@ def _resolution(lon_0: float, lat_0: float, *, geom: SkyGeometry, **_: object) -
     parameters=_parameters,
     by_energy=lambda *, edges=None, **_: edges is not None,
     is_absolute=True,
-    reads="filename",
+    reads="sky_template",
     frozen=("lon_0", "lat_0"),
     limits={"lat_0": (-90.0, 90.0)},
 )
