@@ -85,6 +85,9 @@ WRONG = [
     (("sources", 0, "spectral", "type"), "powerlaw", "spectral.type: unknown spectral model 'powerlaw': did you mean 'power_law'"),
     (("sources", 0, "spectral", "gamma"), 2, "spectral: unknown parameter 'gamma' of 'power_law'"),
     (("sources", 0, "spectral", "amplitude"), "1 TeV", "spectral.amplitude: expected a value with a unit"),
+    (("sources", 0, "spectral"), {"type": "pl", "reference": "0 TeV"}, "spectral: `reference` is 0, and must be above 0"),
+    (("sources", 0, "spectral"), {"type": "crab", "reference": "hess"}, "spectral.reference: 'hess' is not possible"),
+    (("sources", 0, "spectral"), {"type": "template"}, "spectral: option 'energy' of 'template' is missing"),
     (("sources", 0, "spectral"), "hard", "spectral: expected a `type` and its parameters, found 'hard'"),
     (("observations",), [], "observations: the list is empty"),
     (("observations", 1, "obs_id"), 1001, "observations: the obs_id 1001 is given twice"),
@@ -328,3 +331,10 @@ def test_a_fainter_curved_spectrum(demo_config):
     source = parse_simulation(changed(demo_config, ("sources", 0, "spectral"), spectral), "x.yaml").sources[0]
     assert source.flux(np.array([1.0]))[0] == pytest.approx(1e-12)
     assert source.flux(np.array([np.e]))[0] == pytest.approx(1e-12 * np.exp(-2.1))
+
+
+def test_a_published_spectrum_by_name(demo_config):
+    """The Crab nebula's power law of H.E.S.S.: 3.45e-11 at 1 TeV, index 2.63."""
+    spectral = {"type": "crab", "reference": "hess_pl"}
+    source = parse_simulation(changed(demo_config, ("sources", 0, "spectral"), spectral), "x.yaml").sources[0]
+    assert source.flux(np.array([1.0, np.e])) == pytest.approx([3.45e-11, 3.45e-11 * np.exp(-2.63)])

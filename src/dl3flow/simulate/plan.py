@@ -11,6 +11,7 @@ import numpy as np
 from dl3flow.data.index import HduEntry, ObservationEntry, parse_utc
 from dl3flow.errors import InputError, choices
 from dl3flow.geometry import fov
+from dl3flow.models.resolve import parameters_of
 from dl3flow.models.spectral import SPECTRAL_MODELS
 from dl3flow.registry import Plugin, convert
 from dl3flow.units import Energy, Number
@@ -80,6 +81,8 @@ class SimulatedSource:
         Registered spectral model.
     values : tuple of float
         Its parameters in internal units, in the order of its signature.
+    options : tuple of (str, value)
+        Its options.
     """
 
     name: str
@@ -88,10 +91,11 @@ class SimulatedSource:
     sigma: float
     spectrum: Plugin
     values: tuple[float, ...]
+    options: tuple[tuple[str, Any], ...] = ()
 
     def flux(self, energy: np.ndarray) -> np.ndarray:
         """Differential flux in cm-2 s-1 TeV-1 at energies in TeV."""
-        return np.asarray(self.spectrum(energy, *self.values))
+        return np.asarray(self.spectrum(energy, *self.values, **dict(self.options)))
 
 
 @dataclass(frozen=True)
@@ -296,21 +300,31 @@ def _parse_source(value: Any, where: str) -> SimulatedSource:
     sigma = convert(given.get("sigma", "0 deg"), Annotated[float, u.rad], f"{where}.sigma")
     if sigma < 0:
         raise InputError(f"{where}.sigma: must not be negative, found '{given['sigma']}'")
-    spectral = given["spectral"]
-    if not isinstance(spectral, Mapping) or "type" not in spectral:
-        raise InputError(f"{where}.spectral: expected a `type` and its parameters, found {spectral!r}")
-    spectrum = SPECTRAL_MODELS.find(spectral["type"], f"{where}.spectral.type")
-    for key in spectral:
-        if key != "type" and key not in spectrum.parameters:
-            wrong = choices(str(key), spectrum.parameters)
-            raise InputError(f"{where}.spectral: unknown parameter '{key}' of '{spectrum.name}': {wrong}")
+    spectrum, values, options = _parse_spectrum(given["spectral"], f"{where}.spectral")
+    return SimulatedSource(name, lon, lat, sigma, spectrum, values, tuple(options.items()))
+
+
+def _parse_spectrum(entry: Any, where: str) -> tuple[Plugin, tuple[float, ...], dict[str, Any]]:
+    """Spectral model with its values and options."""
+    if not isinstance(entry, Mapping) or "type" not in entry:
+        raise InputError(f"{where}: expected a `type` and its parameters, found {entry!r}")
+    spectrum = SPECTRAL_MODELS.find(entry["type"], f"{where}.type")
+    # an option, such as the `reference` of a published spectrum, goes before a parameter of that name
+    options = spectrum.bind({key: entry[key] for key in entry if key in spectrum.options}, where)
+    parameters = parameters_of(spectrum, options)
+    for key in entry:
+        if key not in ("type", *parameters, *options):
+            wrong = choices(str(key), (*parameters, *options))
+            raise InputError(f"{where}: unknown parameter '{key}' of '{spectrum.name}': {wrong}")
+    given = {key: entry[key] for key in parameters if key in entry and key not in options}
     values = tuple(
-        convert(spectral[key], Annotated[float, unit], f"{where}.spectral.{key}")
-        if key in spectral
-        else float(default)
-        for key, (unit, default) in spectrum.parameters.items()
+        convert(given[key], Annotated[float, unit], f"{where}.{key}") if key in given else float(default)
+        for key, (unit, default) in parameters.items()
     )
-    return SimulatedSource(name, lon, lat, sigma, spectrum, values)
+    check = spectrum.companions.get("check")
+    if check and (words := check(*values, **options)):
+        raise InputError(f"{where}: {words}: correct it")
+    return spectrum, values, options
 
 
 def _parse_run(value: Any, sources: Sequence[SimulatedSource], where: str) -> SimulatedRun:
