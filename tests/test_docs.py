@@ -14,9 +14,12 @@ import pytest
 from dl3flow.background import BACKGROUNDS
 from dl3flow.background.section import MATCH, SHARED
 from dl3flow.chain import FILTER
+from dl3flow.config import SECTIONS as SECTIONS_OF_AN_ANALYSIS
+from dl3flow.config_fits import KEYS, REFERENCE_KEYS, SYSTEMATICS_KEYS
 from dl3flow.estimators import MAPS, TABLES
 from dl3flow.io.datasets import READERS
 from dl3flow.reduce import RECIPES, SAFE_MASKS
+from dl3flow.reduce.groupings import GROUPINGS
 from dl3flow.reduce.select import _CRITERIA
 from dl3flow.registry import Plugin, Registry
 
@@ -30,6 +33,7 @@ SECTIONS: dict[str, list[Registry]] = {
     "safe mask": [SAFE_MASKS],
     "background": [BACKGROUNDS],
     "estimator": [TABLES, MAPS],
+    "grouping": [GROUPINGS],
 }
 SINGLE = {"events": FILTER, "runs": MATCH, "model": BUILDERS[0]}
 
@@ -118,6 +122,22 @@ def test_criteria_shared_keys_and_readers_are_documented() -> None:
     assert {key[0] for key in told("key of every background", 1)} == set(SHARED)
     reader = next(row for head, rows in tables(CONFIGURATION) for row in rows if row[0] == "`reader`")
     assert [name for name in READERS if f"`{name}`" not in reader[1]] == []
+
+
+@pytest.mark.parametrize(
+    ("head", "keys"),
+    [
+        ("key of a fit", KEYS),
+        ("key of systematics", SYSTEMATICS_KEYS),
+        ("key of a reference", REFERENCE_KEYS),
+    ],
+)
+def test_every_key_of_a_fit_is_documented(head: str, keys: tuple[str, ...]) -> None:
+    assert [key[0] for key in told(head, 1)] == list(keys)
+
+
+def test_every_section_of_an_analysis_is_documented() -> None:
+    assert {key[0] for key in told("section", 1)} == set(SECTIONS_OF_AN_ANALYSIS)
 
 
 def test_every_example_is_documented() -> None:

@@ -40,6 +40,18 @@ from dl3flow.sources import (
     region_text,
 )
 
+SECTIONS = (
+    "name",
+    "observations",
+    "reductions",
+    "inputs",
+    "models",
+    "fits",
+    "estimators",
+    "references",
+    "plugins",
+    "on_error",
+)
 ON_ERROR = ("stop", "skip")
 _RESERVED = ("dl3", "logs", "benchmarks")
 _MOST_BYTES = 8 * 2**30
@@ -91,20 +103,8 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
     InputError
     """
     content = as_mapping(read_yaml(path), str(path))
-    keys = (
-        "name",
-        "observations",
-        "reductions",
-        "inputs",
-        "models",
-        "fits",
-        "estimators",
-        "references",
-        "plugins",
-        "on_error",
-    )
     check_keys(
-        content, keys, str(path), required=() if content.get("inputs") else ("observations", "reductions")
+        content, SECTIONS, str(path), required=() if content.get("inputs") else ("observations", "reductions")
     )
     name = as_text(content.get("name", path.stem), f"{path}: name")
     if not NAME_PATTERN.fullmatch(name) or name in _RESERVED:

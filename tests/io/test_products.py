@@ -11,8 +11,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable
 
-from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, LightCurve
+from dl3flow.data.products import Contour, DatasetStat, FitResult, FluxPoints, LightCurve, Profile
 from dl3flow.errors import InputError
+from dl3flow.fit.systematics import response_model
 from dl3flow.io.files import check_regular_file
 from dl3flow.io.models_yaml import parse_models
 from dl3flow.io.products import (
@@ -447,3 +448,45 @@ def test_bad_observation_table(tmp_path, text, words):
     (tmp_path / "a.ecsv").write_text(text)
     with pytest.raises(InputError, match=words):
         read_observation_table(tmp_path / "a.ecsv")
+
+
+def test_errors_profiles_contours_and_systematics_are_read_back(tmp_path, fit_result, provenance):
+    scale = response_model("a-response", ["run-1"], {"energy_scale": 0.15})
+    moved = replace(scale.scale.parameters[0], value=0.06, error=0.05)
+    scale = replace(scale, scale=replace(scale.scale, parameters=(moved, *scale.scale.parameters[1:])))
+    result = replace(
+        fit_result,
+        models=replace(fit_result.models, responses=(scale,)),
+        datasets=(replace(fit_result.datasets[0], obs_ids=(7, 8)),),
+        minos={"crab.index": (0.09, 0.11), "crab.amplitude": (np.nan, 2e-13)},
+        profiles={"crab.index": Profile("crab.index", np.array([2.5, 2.7]), np.array([1.5, np.nan]))},
+        contours=tuple(
+            Contour(("crab.index", "crab.amplitude"), n, n * np.array([2.5, 2.7, 2.6]), np.array([1, 2, 3.0]))
+            for n in (1.0, 2.0)
+        ),
+    )
+    write_fit(tmp_path / "fit.json", result, provenance)
+    content = json.loads((tmp_path / "fit.json").read_text())
+    index = next(p for p in content["parameters"] if p["name"] == "crab.index")
+    assert (index["error_minus"], index["error_plus"]) == (0.09, 0.11)
+    assert content["systematics"] == [
+        {
+            "name": "a-response.energy_scale",
+            "datasets": ["run-1"],
+            "value": 0.06,
+            "error": 0.05,
+            "prior": {"kind": "gaussian", "mu": 0.0, "sigma": 0.15},
+            "pull": pytest.approx(0.4),
+        }
+    ]
+    assert [c["n_sigma"] for c in content["contours"]["crab.index, crab.amplitude"]] == [1.0, 2.0]
+    found = read_fit(tmp_path / "fit.json")
+    assert found.minos["crab.index"] == (0.09, 0.11)
+    assert np.isnan(found.minos["crab.amplitude"][0])
+    assert found.minos["crab.amplitude"][1] == 2e-13
+    np.testing.assert_array_equal(found.profiles["crab.index"].stat, [1.5, np.nan])
+    assert [c.n_sigma for c in found.contours] == [1.0, 2.0]
+    np.testing.assert_array_equal(found.contours[1].x, 2 * np.array([2.5, 2.7, 2.6]))
+    assert str(found.models.responses) == str(result.models.responses)
+    assert found.datasets[0].obs_ids == (7, 8)
+    assert found.systematics[0][3] == pytest.approx(0.4)

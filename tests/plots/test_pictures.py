@@ -12,7 +12,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.markers import CARETDOWNBASE
 from matplotlib.text import Text
 
-from dl3flow.data.products import DatasetStat
+from dl3flow.data.products import Contour, DatasetStat, Profile
 from dl3flow.plots import PLOTS, style
 from dl3flow.plots.curve import spectral_curve
 
@@ -420,3 +420,33 @@ def test_sources_are_placed_on_galactic_maps(sky_map):
     (cross,) = [line for line in panel.lines if line.get_gid() == "source"]
     np.testing.assert_allclose([cross.get_xdata()[0], cross.get_ydata()[0]], [49.5, 49.5], atol=1e-3)
     assert panel.coords[1].get_axislabel() == "Galactic latitude (deg)"
+
+
+def test_profiles_and_contours_are_drawn_in_scaled_units(result):
+    fit = result()
+    index = np.linspace(2.4, 2.8, 5)
+    angle = np.linspace(0, 2 * np.pi, 9)[:-1]
+    fit = replace(
+        fit,
+        minos={"crab.index": (0.07, 0.09)},
+        profiles={"crab.index": Profile("crab.index", index, ((index - 2.6) / 0.08) ** 2)},
+        contours=tuple(
+            Contour(
+                ("crab.amplitude", "crab.index"),
+                n,
+                4.56e-11 + n * 0.36e-11 * np.cos(angle),
+                2.6 + n * 0.08 * np.sin(angle),
+            )
+            for n in (2.0, 1.0)
+        ),
+    )
+    figure = PLOTS.find("fit", "plot")(fit, None)
+    profile, contour = figure.axes[-2:]
+    np.testing.assert_allclose(profile.lines[0].get_ydata(), [6.25, 1.5625, 0, 1.5625, 6.25], atol=1e-9)
+    ends = [line.get_xdata()[0] for line in profile.lines if len(set(line.get_xdata())) == 1]
+    assert ends == pytest.approx([2.53, 2.69])
+    assert "10⁻¹¹ cm⁻² s⁻¹ TeV⁻¹" in contour.get_xlabel()
+    small, large = (line.get_xdata() for line in contour.lines[:2])
+    # closed lines, the smaller first
+    assert (small[0], small[-1], large[0]) == pytest.approx((4.92, 4.92, 5.28))
+    assert [t.get_text() for t in contour.get_legend().get_texts()] == ["1 σ", "2 σ"]

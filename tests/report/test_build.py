@@ -10,6 +10,7 @@ import pytest
 from astropy.table import QTable
 
 from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, LightCurve
+from dl3flow.fit.systematics import response_model
 from dl3flow.models.source import Component, Models, Parameter, Source
 from dl3flow.report.build import build_report
 from dl3flow.report.fits import compare, sentence
@@ -378,3 +379,44 @@ def test_real_figures_keep_their_references(arguments):
     assert len(page.ids) == len(set(page.ids))
     assert all(link[1:] in page.ids for link in page.links)
     assert sum(link.startswith("#f1-") for link in page.links) > 20
+
+
+def test_published_values_stand_beside_ours(arguments):
+    values = {"crab.amplitude": [4.2e-11, 0.2e-11], "crab.index": [2.5, None]}
+    reference = {"fit": "joint-3d", "label": "Other et al. 2010", "note": "converted", "parameters": values}
+    words = Page(build_report(**arguments, references=[reference])).words
+    for text in (
+        "Fit joint-3d beside Other et al. 2010; converted",
+        "(4.20 ± 0.20) × 10−11",
+        # (4.5612 - 4.2) / 0.2, and 0.3649 / 0.2
+        "+1.81",
+        "1.82",
+        "Other et al. 2010: 1 parameters, the largest difference is +1.81 published σ (crab.amplitude).",
+    ):
+        assert text in words, text
+
+
+def test_errors_to_both_sides_groups_and_systematic_errors_are_told(arguments, fit):
+    scale = response_model("run1-response", ["run1"], {"energy_scale": 0.15})
+    moved = replace(scale.scale.parameters[0], value=-0.06, error=0.05)
+    scale = replace(scale, scale=replace(scale.scale, parameters=(moved, *scale.scale.parameters[1:])))
+    arguments["fits"]["joint-3d"] = replace(
+        fit,
+        models=replace(fit.models, responses=(scale,)),
+        minos={"crab.index": (0.07, 0.09)},
+        datasets=(replace(fit.datasets[0], obs_ids=(11, 12)),),
+    )
+    words = Page(build_report(**arguments)).words
+    for text in ("2.613 +0.090−0.070", "−0.060 ± 0.050", "0 ± 0.15", "−0.40", "11, 12"):
+        assert text in words, text
+    # 1.2e-13 / sqrt(1.3315e-23 x 0.006561)
+    assert "0.406" in words
+
+
+def test_a_fit_that_failed_stands_before_all_other_warnings(arguments, fit):
+    arguments["observations"].append(
+        {"obs_id": 5, "status": "failed", "selected": False, "reason": "no file"}
+    )
+    arguments["fits"] = {"joint-3d": replace(fit, success=False, message="edm 0.3 above its goal")}
+    html = build_report(**arguments)
+    assert html.index("Fit joint-3d failed: Edm 0.3 above its goal.") < html.index("Observation 5 failed")
