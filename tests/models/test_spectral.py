@@ -468,6 +468,7 @@ def test_a_compound_has_the_breaks_and_faults_of_its_parts() -> None:
     assert found.companions["check"](*values) is None
     wrong = (*values[:3], -3.0, *values[4:])
     assert found.companions["check"](*wrong) == "of 'broken_power_law', `ebreak` is -3, and must be above 0"
+    assert "breaks" not in resolved(compound("mul", PL, TILT))[0].companions
     wrong = (*values[:-1], 0.0)
     assert "of 'power_law_norm', `reference` is 0" in found.companions["check"](*wrong)
 

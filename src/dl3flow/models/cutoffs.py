@@ -10,26 +10,32 @@ _NEAR_ZERO = 1e-12
 _MEV_PER_TEV = 1e6
 
 
-def cutoff_terms(energy: np.ndarray, lambda_: float, alpha: float) -> tuple[np.ndarray, ...]:
-    """Exponent of exp(-(lambda E)^alpha) and its derivatives by lambda and alpha.
+def _cut(energy: np.ndarray, lambda_: float, alpha: float) -> np.ndarray:
+    """Exponent of exp(-(lambda E)^alpha).
 
     A trial step to a negative ``lambda_`` continues oddly, -(-x)^alpha, instead of ending in NaN; for ``alpha`` 1 that is
     the straight exponential.
     """
-    x = lambda_ * np.asarray(energy)
-    size = np.abs(x)
-    power = np.sign(x) * size**alpha
-    slope = alpha * energy * (np.maximum(size, _NEAR_ZERO) if alpha < 1 else size) ** (alpha - 1)
+    x = np.asarray(lambda_ * energy)
+    return x if alpha == 1 else np.sign(x) * np.abs(x) ** alpha
+
+
+def _cut_derivatives(
+    energy: np.ndarray, lambda_: float, alpha: float, power: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of that exponent, ``power``, by lambda and alpha."""
+    size = np.abs(lambda_ * np.asarray(energy))
+    by_lambda = alpha * energy * (np.maximum(size, _NEAR_ZERO) if alpha < 1 else size) ** (alpha - 1)
     # lim x^a ln x = 0
-    by_alpha = power * np.log(np.where(size > 0, size, 1.0))
-    return power, slope, by_alpha
+    return by_lambda, power * np.log(np.where(size > 0, size, 1.0))
 
 
 def exp_cutoff_gradient(
     energy: np.ndarray, amplitude: float, index: float, reference: float, lambda_: float, alpha: float
 ) -> np.ndarray:
     """Gradient of a power law with a cutoff, whether its amplitude is a flux or a factor."""
-    power, by_lambda, by_alpha = cutoff_terms(energy, lambda_, alpha)
+    power = _cut(energy, lambda_, alpha)
+    by_lambda, by_alpha = _cut_derivatives(energy, lambda_, alpha, power)
     x = np.log(energy / reference)
     shape = bounded_exp(-index * x - power)
     flux = amplitude * shape
@@ -53,8 +59,7 @@ def exp_cutoff_power_law(
     alpha: Number = 1.0,
 ) -> np.ndarray:
     """Power law times exp(-(``lambda_`` energy)^``alpha``)."""
-    power, *_ = cutoff_terms(energy, lambda_, alpha)
-    return amplitude * bounded_exp(-index * np.log(energy / reference) - power)
+    return amplitude * bounded_exp(-index * np.log(energy / reference) - _cut(energy, lambda_, alpha))
 
 
 def _cutoff_3fgl_gradient(

@@ -166,8 +166,8 @@ def _combined(component: Component, parts: list[ModelFunction]) -> ModelFunction
         return np.concatenate([by_first, by_second])
 
     def told(name: str, values: tuple[float, ...]) -> list[tuple[str, Any]]:
-        own = zip(parts, (values[:n], values[n:]), strict=True)
-        return [(p.name, p.companions[name](*v)) for p, v in own if name in p.companions]
+        pairs = zip(parts, (values[:n], values[n:]), strict=True)
+        return [(p.name, p.companions[name](*v)) for p, v in pairs if name in p.companions]
 
     def breaks(*values: float) -> np.ndarray:
         found = [energies for _, energies in told("breaks", values)]
@@ -177,7 +177,8 @@ def _combined(component: Component, parts: list[ModelFunction]) -> ModelFunction
         wrong = [w if name == "compound" else f"of '{name}', {w}" for name, w in told("check", values) if w]
         return wrong[0] if wrong else None
 
-    companions: dict[str, Any] = {"breaks": breaks, "check": check}
+    own: dict[str, Any] = {"breaks": breaks, "check": check}
+    companions = {name: f for name, f in own.items() if any(name in p.companions for p in parts)}
     if all("gradient" in p.companions for p in parts):
         companions["gradient"] = gradient
     return ModelFunction("compound", function, (*first.units, *second.units), companions)
