@@ -130,7 +130,7 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
         {key: reduction for key, (reduction, _) in reader.reductions.items()},
         reader.fits,
         estimators,
-        {"plugins": tuple(map(str, plugins)) if reader.models is not None else ()},
+        reader.model_inputs,
     )
 
 
@@ -164,7 +164,7 @@ class _Reader:
             name: self.reduction(name, entry) for name, entry in self.section("reductions", required=is_whole)
         }
         self.inputs = {name: self.input(name, entry) for name, entry in self.section("inputs")}
-        self.models_text, self.models = self.read_models()
+        self.models_text, self.models, self.model_inputs = self.read_models()
         self.fit_section = FitSection(path, self.reductions, self.inputs, self.models_text, self.models)
         self.fits = {
             name: self.fit_section.parse(name, entry, self.plot("fit", f"{path}: fits.{name}"))
@@ -251,7 +251,7 @@ class _Reader:
         group = find_entry(
             entry["observations"], self.groups, "group of observations", f"{where}.observations"
         )
-        background, mask_file, used = self.background(entry.get("background"), f"{where}.background")
+        background, needs, used = self.background(entry.get("background"), f"{where}.background")
         recipe = entry["recipe"]
         if isinstance(recipe, Mapping) and isinstance(recipe.get("region"), str):
             recipe = {**recipe, "region": region_text(recipe["region"], f"{where}.recipe.region")}
@@ -285,8 +285,7 @@ class _Reader:
             stack = new_job("stack_observations", told, chain.recipe, where=where)
             plot = self.plot("dataset", where)
         ogip = self.ogip(name, entry.get("ogip", False), chain, f"{where}.ogip")
-        subtracts = chain.background is not None and chain.background.subtract is not None
-        needs = {"plugins": tuple(map(str, self.plugins)) if subtracts else ()}
+        mask_file = needs.pop("mask")
         return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip, needs), chain
 
     def further(self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str) -> Further | None:
@@ -334,35 +333,38 @@ class _Reader:
 
     def background(
         self, entry: Any, where: str
-    ) -> tuple[dict[str, Any] | None, tuple[str, ...], list[Plugin | str]]:
-        """Options of a background method with region and models as text, the file of its mask, and the code that it uses."""
+    ) -> tuple[dict[str, Any] | None, dict[str, tuple[str, ...]], list[Plugin | str]]:
+        """Options of a background method with region and models as text, files that it needs by role, and the code that it uses."""
+        needs: dict[str, tuple[str, ...]] = {"mask": (), "plugins": (), "model_files": ()}
         if entry is None:
-            return None, (), []
+            return None, needs, []
         options = dict(as_mapping(entry, where))
-        mask_file: tuple[str, ...] = ()
         if "exclusion" in options:
             text = as_text(options["exclusion"], f"{where}.exclusion")
             if text.endswith(_MASK_SUFFIXES):
-                mask_file = (str(existing_file(text, f"{where}.exclusion")),)
+                needs["mask"] = (str(existing_file(text, f"{where}.exclusion")),)
                 del options["exclusion"]
             else:
                 options["exclusion"] = region_text(text, f"{where}.exclusion")
         section = parse_background(options, where)
         used: list[Plugin | str] = []
         if section.subtract is not None:
-            options["subtract"], _ = named_models(section.subtract, f"{where}.subtract")
+            options["subtract"], _, files = named_models(section.subtract, f"{where}.subtract")
+            needs |= {"plugins": tuple(map(str, self.plugins)), "model_files": files}
             used += ["dl3flow.fit.npred", "dl3flow.io.models_yaml"]
-        return options, mask_file, used
+        return options, needs, used
 
-    def read_models(self) -> tuple[Any, Models | None]:
+    def read_models(self) -> tuple[Any, Models | None, dict[str, tuple[str, ...]]]:
+        """Models as text and checked, and the files that whoever reads them needs, by role."""
         where = f"{self.path}: models"
         if "models" in self.content:
-            return named_models(self.content["models"], where)
+            text, models, files = named_models(self.content["models"], where)
+            return text, models, {"plugins": tuple(map(str, self.plugins)), "model_files": files}
         if self.content.get("fits"):
             raise InputError(
                 f"{where}: the section is missing: name a model file, or write `components:` here"
             )
-        return None, None
+        return None, None, {}
 
     def input(self, name: str, entry: Any) -> External:
         """Data reduced elsewhere: the files that exist now."""

@@ -33,7 +33,9 @@ KEYS = (
     "minos",
     "profiles",
     "contours",
+    "precision",
 )
+PRECISIONS = ("float64", "float32")
 PROFILE_KEYS = ("name", "values", "n", "n_sigma")
 CONTOUR_KEYS = ("names", "n_sigma", "n_points")
 SYSTEMATICS_KEYS = (*SCALES, "per")
@@ -104,6 +106,7 @@ class FitSection:
             "minos": asked.minos(entry.get("minos", []), f"{where}.minos"),
             "profiles": asked.profiles(entry.get("profiles", []), f"{where}.profiles"),
             "contours": asked.contours(entry.get("contours", []), f"{where}.contours"),
+            "precision": as_choice(entry.get("precision", "float64"), PRECISIONS, f"{where}.precision"),
         }
         is_asked = any(options[key] for key in ("minos", "profiles", "contours"))
         further = [*grouping_code(groups), *(["dl3flow.fit.confidence"] if is_asked else [])]

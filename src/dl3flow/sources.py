@@ -11,7 +11,7 @@ from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest
 from dl3flow.errors import InputError, choices
 from dl3flow.io.gadf_index import read_index
-from dl3flow.io.models_yaml import parse_models
+from dl3flow.io.models_yaml import model_files, parse_models, with_folder
 from dl3flow.io.provenance import canonical_json
 from dl3flow.io.region_files import read_region_file
 from dl3flow.io.yaml import read_yaml
@@ -163,12 +163,14 @@ def region_text(text: str, where: str) -> str:
     return text if ";" in text or "(" in text else read_region_file(existing_file(text, where))
 
 
-def named_models(entry: Any, where: str) -> tuple[Any, Models]:
-    """Models of a file, or written in place: their text as plain values, and checked."""
+def named_models(entry: Any, where: str) -> tuple[Any, Models, tuple[str, ...]]:
+    """Models of a file, or written in place: their text as plain values, checked, and the files that they are read from."""
     if isinstance(entry, str):
         path = existing_file(entry, where)
-        entry, where = read_yaml(path), str(path)
-    return entry, parse_models(entry, where)
+        # a job reads the text alone: names of files in it must not depend on the file's folder
+        entry, where = with_folder(read_yaml(path), path.parent), str(path)
+    models = parse_models(entry, where)
+    return entry, models, tuple(map(str, model_files(entry, where)))
 
 
 def index_row(entry: ObservationEntry) -> dict[str, Any]:

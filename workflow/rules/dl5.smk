@@ -9,6 +9,7 @@ rule fit_datasets:
         f"{results}/logs/fit_datasets/{{analysis}}/{{fit}}.log",
     conda:
         "../envs/dl3flow.yaml"
+    threads: 4
     resources:
         mem_mb=4000,
         runtime=60,
@@ -22,7 +23,7 @@ rule fit_datasets:
         "python -m dl3flow fit_datasets --input datasets {input.datasets:q} --input external {input.external:q}"
         " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
         " --output fit {output.fit:q} --output models {output.models:q} --output covariance {output.covariance:q}"
-        " --setting on_error={resources.on_error:q}"
+        " --setting on_error={resources.on_error:q} --setting threads={threads}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 

@@ -9,9 +9,15 @@ import numpy as np
 
 from dl3flow.data.dataset import FitData
 from dl3flow.data.products import FitResult
+from dl3flow.fit.settings import FitSettings
 
 
-def with_uncertainties(datasets: Sequence[FitData], result: FitResult, asked: Mapping[str, Any]) -> FitResult:
+def with_uncertainties(
+    datasets: Sequence[FitData],
+    result: FitResult,
+    asked: Mapping[str, Any],
+    settings: FitSettings | None = None,
+) -> FitResult:
     """A fit with the errors that are asked for; a fit that failed has none, and its warnings say so.
 
     Parameters
@@ -21,6 +27,8 @@ def with_uncertainties(datasets: Sequence[FitData], result: FitResult, asked: Ma
     asked : mapping
         ``minos``: names of parameters, or ``all`` free ones; ``profiles``: list of ``name`` with ``values``, or ``n`` and
         ``n_sigma``, or neither; ``contours``: list of ``names``, ``n_sigma`` (list) and ``n_points``.
+    settings : FitSettings, optional
+        Those of the fit.
 
     Raises
     ------
@@ -39,14 +47,21 @@ def with_uncertainties(datasets: Sequence[FitData], result: FitResult, asked: Ma
     names = asked.get("minos") or []
     return replace(
         result,
-        minos=confidence.minos(datasets, result, result.free if names == "all" else names) if names else {},
+        minos=confidence.minos(datasets, result, result.free if names == "all" else names, settings)
+        if names
+        else {},
         profiles={
-            each["name"]: confidence.profile(datasets, result, each["name"], _values(result, each))
+            each["name"]: confidence.profile(datasets, result, each["name"], _values(result, each), settings)
             for each in asked.get("profiles") or []
         },
         contours=tuple(
             confidence.contour(
-                datasets, result, tuple(each["names"]), n_sigma=n_sigma, n_points=each["n_points"]
+                datasets,
+                result,
+                tuple(each["names"]),
+                n_sigma=n_sigma,
+                n_points=each["n_points"],
+                settings=settings,
             )
             for each in asked.get("contours") or []
             for n_sigma in each["n_sigma"]

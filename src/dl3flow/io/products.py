@@ -6,7 +6,6 @@ The content stamp of a product will be made in `dl3flow.io.files`, where that wr
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from dl3flow.io.files import read_text, write_product, write_text
 from dl3flow.io.fits_files import find_table, open_fits, raw_column
 from dl3flow.io.models_yaml import models_to_mapping, parse_models
 from dl3flow.io.provenance import Provenance, canonical_json, collect_provenance, finite_or_null
-from dl3flow.models.source import Component, Parameter, Prior, ResponseModel
+from dl3flow.models.source import Parameter
 
 __all__ = [
     "Provenance",
@@ -99,8 +98,7 @@ def write_fit(path: Path, result: FitResult, provenance: Provenance) -> None:
         },
         "contours": _contour_entries(result),
         "systematics": [_systematic_entry(*each) for each in result.systematics],
-        "models": models_to_mapping(replace(result.models, responses=())),
-        "responses": [_response_entry(model) for model in result.models.responses],
+        "models": models_to_mapping(result.models),
         "provenance": provenance.to_mapping(),
     }
     write_text(path, json.dumps(finite_or_null(content), indent=1, allow_nan=False) + "\n")
@@ -126,54 +124,6 @@ def _systematic_entry(name: str, datasets: Sequence[str], p: Parameter, pull: fl
         "prior": told,
         "pull": pull,
     }
-
-
-def _response_entry(model: ResponseModel) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "datasets": None if model.datasets is None else list(model.datasets),
-        "parameters": [
-            {
-                "name": p.name,
-                "value": p.value,
-                "error": p.error,
-                "min": p.min,
-                "max": p.max,
-                "frozen": p.frozen,
-                "link": p.link,
-                "prior": None
-                if p.prior is None
-                else {"kind": p.prior.kind, "values": dict(p.prior.values), "weight": p.prior.weight},
-            }
-            for p in model.scale.parameters
-        ],
-    }
-
-
-def _read_responses(entries: Sequence[Any], path: Path) -> tuple[ResponseModel, ...]:
-    """Systematic errors of a fit; numbers that are null in the file are NaN."""
-    try:
-        return tuple(
-            ResponseModel(
-                entry["name"],
-                Component("response_scale", tuple(_read_scale(p) for p in entry["parameters"])),
-                None if entry["datasets"] is None else tuple(entry["datasets"]),
-            )
-            for entry in entries
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: an entry of `responses` is damaged ({error}): {_REMEDY}") from None
-
-
-def _read_scale(entry: Mapping[str, Any]) -> Parameter:
-    value, error, low, high = (
-        math.nan if entry[key] is None else float(entry[key]) for key in ("value", "error", "min", "max")
-    )
-    prior = None if entry["prior"] is None else Prior(**entry["prior"])
-    frozen, link = bool(entry["frozen"]), str(entry["link"])
-    return Parameter(
-        entry["name"], value, error=error, min=low, max=high, frozen=frozen, link=link, prior=prior
-    )
 
 
 def _dataset_entry(dataset: DatasetStat) -> dict[str, Any]:
@@ -210,7 +160,6 @@ def read_fit(path: Path) -> FitResult:
         remedy = "read it with a newer dl3flow" if is_newer else "name the fit.json of a fit"
         raise InputError(f"{path}: the format is {found!r}, expected '{FIT_FORMAT}': {remedy}")
     models = parse_models(_part(content, "models", dict, path), f"{path}: models")
-    models = replace(models, responses=_read_responses(content.get("responses", []), path))
     covariance = _part(content, "covariance", dict, path)
     free = tuple(_part(covariance, "names", list, path))
     matrix = _numbers(_part(covariance, "matrix", list, path), f"{path}: covariance.matrix").reshape(-1)

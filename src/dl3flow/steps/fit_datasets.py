@@ -3,8 +3,8 @@
 Inputs: datasets; external (files of data reduced elsewhere).
 Outputs: fit, models, covariance.
 Options: models (components), free (background parameters), systematics, minos, profiles, contours, inputs (what the external
-files are), energy and region (limits by reduction), groups (of observations that are stacked).
-Settings: on_error=stop or skip.
+files are), energy and region (limits by reduction), groups (of observations that are stacked), precision (float64 or float32).
+Settings: on_error=stop or skip; threads=N.
 """
 
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dl3flow.fit.minimise import add_backgrounds, fit
+from dl3flow.fit.settings import FitSettings
 from dl3flow.fit.systematics import add_responses
 from dl3flow.fit.uncertainties import with_uncertainties
 from dl3flow.io.models_yaml import parse_models, write_models
@@ -28,7 +29,8 @@ def run(
     datasets = read_datasets(inputs, options)
     models = add_backgrounds(datasets, parse_models(options["models"], "models"), options["free"])
     models = add_responses(models, datasets, options.get("systematics", []))
-    result = with_uncertainties(datasets, fit(datasets, models), options)
+    settings = FitSettings(options.get("precision", "float64"), int(options.get("threads", 1)))
+    result = with_uncertainties(datasets, fit(datasets, models, settings), options, settings)
     members = {d.name: tuple(d.meta.get("obs_ids", ())) for d in datasets}
     result = replace(
         result, datasets=tuple(replace(d, obs_ids=members.get(d.name, ())) for d in result.datasets)
