@@ -1,0 +1,231 @@
+"""Count how often intervals hold the truth, and how often nothing looks like a source.
+
+Toys of two H.E.S.S. runs of MSH 15-52 (2 x 2 deg, 0.02 deg, 6 energies of 12 true ones) are drawn from a source and the
+background that the responses predict, and fitted with the norm of each background free.
+
+1. A power law times a symmetric Gaussian, five parameters free. Counted is how often the truth lies within 1 and within
+   1.96 errors (Hesse), and how often within the MINOS intervals of 68 % and 95 %: where the statistic, all else at its
+   best, is at most 1 or 3.84 above the minimum.
+2. A point of fixed place and index in toys without source, amplitude at least zero. Its test statistic follows half a
+   chi2 of one degree of freedom and half a zero (Chernoff 1954): zero in half of the toys, above 2.71 in 5 %, 5.41 in 1 %.
+
+Targets: every share within three binomial errors of what it should be, and every fit a success; of 1000 toys of each
+kind. ``--quick`` draws 40 and widens the ranges by the same rule.
+
+    python benchmarks/coverage.py [--quick] [--toys N] [--jobs N]
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import json
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+
+ROOT = Path(__file__).resolve().parents[1]
+
+from dl3flow.chain import parse_chain, reduce_observation
+from dl3flow.data.dataset import Dataset
+from dl3flow.fit.minimise import add_backgrounds, fit
+from dl3flow.fit.npred import predict_counts
+from dl3flow.io.gadf import read_observation
+from dl3flow.io.gadf_index import read_index
+from dl3flow.io.models_yaml import parse_models
+from dl3flow.models.source import Models
+from dl3flow.simulate.fake import fake
+
+DATA = Path(os.environ.get("DL3FLOW_DATA", ROOT.parent / "shared" / "data")) / "hess-dl3-dr1"
+RUNS = (20136, 20282)
+LEVELS = {"68": (1.0, 1.0), "95": (1.96, 3.8415)}
+SHARES = {"68": float(scipy.special.erf(1 / np.sqrt(2))), "95": 0.95}
+NULL = {"zero": 0.5, "above 2.71": 0.05, "above 5.41": 0.01}
+WIDE = 3  # binomial errors
+# of a test statistic that is zero but for the minimiser's tolerance
+ZERO = 1e-3
+SECTIONS = {
+    "recipe": {
+        "name": "cube",
+        "center": {"frame": "icrs", "lon": "228.53 deg", "lat": "-59.16 deg"},
+        "width": "2 deg",
+        "binsz": "0.02 deg",
+        "proj": "TAN",
+        "energy": {"min": "0.6 TeV", "max": "12 TeV", "nbin": 6},
+        "energy_true": {"min": "0.4 TeV", "max": "25 TeV", "nbin": 12},
+        "binsz_irf": "0.4 deg",
+    },
+    "safe_mask": [{"name": "aeff_default"}, {"name": "offset_max", "offset_max": "2 deg"}],
+    "background": None,
+}
+SOURCE = {
+    "name": "s",
+    "type": "SkyModel",
+    "spectral": {
+        "type": "PowerLawSpectralModel",
+        "parameters": [
+            {"name": "index", "value": 2.3},
+            {"name": "amplitude", "value": 2.5e-11, "unit": "cm-2 s-1 TeV-1"},
+            {"name": "reference", "value": 1.0, "unit": "TeV", "frozen": True},
+        ],
+    },
+    "spatial": {
+        "type": "GaussianSpatialModel",
+        "frame": "icrs",
+        "parameters": [
+            {"name": "lon_0", "value": 228.537, "unit": "deg"},
+            {"name": "lat_0", "value": -59.166, "unit": "deg"},
+            {"name": "sigma", "value": 0.1, "unit": "deg"},
+            {"name": "e", "value": 0.0, "frozen": True},
+            {"name": "phi", "value": 0.0, "unit": "deg", "frozen": True},
+        ],
+    },
+}
+NOTHING = {
+    "name": "s",
+    "type": "SkyModel",
+    "spectral": {
+        "type": "PowerLawSpectralModel",
+        "parameters": [
+            {"name": "index", "value": 2.3, "frozen": True},
+            {"name": "amplitude", "value": 1e-13, "unit": "cm-2 s-1 TeV-1", "min": 0.0},
+            {"name": "reference", "value": 1.0, "unit": "TeV", "frozen": True},
+        ],
+    },
+    "spatial": {
+        "type": "PointSpatialModel",
+        "frame": "icrs",
+        "parameters": [
+            {"name": "lon_0", "value": 228.537, "unit": "deg", "frozen": True},
+            {"name": "lat_0", "value": -59.166, "unit": "deg", "frozen": True},
+        ],
+    },
+}
+
+
+@lru_cache(maxsize=1)
+def runs() -> tuple[Dataset, ...]:
+    """The two runs, reduced once a process."""
+    chain = parse_chain(SECTIONS, "benchmark")
+    entries = {e.obs_id: e for e in read_index(DATA)}
+    return tuple(reduce_observation(read_observation(entries[r], DATA), f"run-{r}", chain) for r in RUNS)
+
+
+def models_of(source: dict[str, Any]) -> Models:
+    models = parse_models({"components": [source]}, "benchmark")
+    return add_backgrounds(runs(), models, ["norm"])
+
+
+def drawn(seed: int, models: Models | None) -> list[Dataset]:
+    """The runs with counts drawn from the models, or from the background alone."""
+    toys = []
+    for k, run in enumerate(runs()):
+        signal = np.zeros(run.counts.data.shape)
+        if models is not None:
+            signal = np.maximum(predict_counts(run, models)[0], 0.0)
+        toy = fake(run, signal, 2 * seed + k)
+        toys.append(replace(toy, background=run.background))
+    return toys
+
+
+def cover(seed: int) -> dict[str, Any]:
+    """Which intervals of one toy hold the truth."""
+    warnings.simplefilter("ignore")
+    models = models_of(SOURCE)
+    truth = {n: p.value for n, p in models.parameters().items() if not p.frozen and n.startswith("s.")}
+    toys = drawn(seed, models)
+    result = fit(toys, models)
+    held: dict[str, dict[str, bool]] = {}
+    for name, value in truth.items():
+        p = result.parameter(name)
+        at_truth = result.models.with_parameters({name: replace(p, value=value, error=0.0, frozen=True)})
+        rise = fit(toys, at_truth).stat - result.stat
+        for level, (width, height) in LEVELS.items():
+            held.setdefault(f"hesse {level}", {})[name] = bool(abs(p.value - value) <= width * p.error)
+            held.setdefault(f"minos {level}", {})[name] = bool(rise <= height)
+    return {"success": result.success, "held": held}
+
+
+def nothing(seed: int) -> dict[str, Any]:
+    """Test statistic of a source that is not there."""
+    warnings.simplefilter("ignore")
+    toys = drawn(seed, None)
+    models = models_of(NOTHING)
+    result = fit(toys, models)
+    without = fit(toys, replace(models, sources=()))
+    return {"success": result.success, "ts": without.stat - result.stat}
+
+
+def row(title: str, found: float, expected: float, n: int) -> bool:
+    """Print one share, and say whether it is within three binomial errors."""
+    error = np.sqrt(expected * (1 - expected) / n)
+    is_met = bool(abs(found - expected) <= WIDE * error)
+    print(
+        f"{title:28s} {found:7.3f} {expected:7.3f} ± {error:.3f}{'' if is_met else '   NOT MET'}", flush=True
+    )
+    return is_met
+
+
+def main() -> int:
+    """Draw, fit, print the tables, the figures as JSON, and whether the targets are met."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="40 toys")
+    parser.add_argument("--toys", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        print(
+            f"{DATA}: the H.E.S.S. data release is absent: name its parent in DL3FLOW_DATA", file=sys.stderr
+        )
+        return 1
+    n = 40 if arguments.quick else arguments.toys
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        covered = list(pool.map(cover, range(n), chunksize=5))
+        empty = list(pool.map(nothing, range(10**6, 10**6 + n), chunksize=5))
+    good = True
+    figures: dict[str, Any] = {
+        "toys": n,
+        "failed": sum(not f["success"] for f in covered),
+        "failed_null": sum(not f["success"] for f in empty),
+        "coverage": {},
+    }
+    print(
+        f"{n} toys, {figures['failed']} and {figures['failed_null']} fits without success\n{'share of toys':28s}   found  wanted"
+    )
+    for kind in covered[0]["held"]:
+        for name in covered[0]["held"][kind]:
+            share = float(np.mean([f["held"][kind][name] for f in covered]))
+            figures["coverage"].setdefault(name, {})[kind] = share
+            good &= row(f"{name} in {kind} %", share, SHARES[kind.split()[1]], n)
+    ts = np.array([f["ts"] for f in empty])
+    shares = {
+        "zero": float(np.mean(np.abs(ts) <= ZERO)),
+        "above 2.71": float(np.mean(ts > scipy.stats.chi2.isf(0.1, 1))),
+        "above 5.41": float(np.mean(ts > scipy.stats.chi2.isf(0.02, 1))),
+    }
+    for key, share in shares.items():
+        good &= row(f"TS of nothing {key}", share, NULL[key], n)
+    positive = ts[ts > ZERO]
+    p_value = float(scipy.stats.kstest(positive, scipy.stats.chi2(1).cdf).pvalue) if len(positive) else 0.0
+    print(f"{'TS above zero as chi2, p':28s} {p_value:7.3f}; lowest TS {ts.min():.1e}")
+    good &= p_value > 1e-3 and float(ts.min()) > -ZERO
+    figures["null"] = {**shares, "p_value": p_value, "lowest": float(ts.min())}
+    good &= figures["failed"] == 0 and figures["failed_null"] == 0
+    figures["targets_met"] = bool(good)
+    print(json.dumps(figures))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
