@@ -12,6 +12,7 @@ import numpy as np
 
 from dl3flow.errors import InputError, choices
 from dl3flow.io.model_parameters import (
+    PER_EXPOSURE,
     Usual,
     check_keys,
     given_parameters,
@@ -20,6 +21,7 @@ from dl3flow.io.model_parameters import (
     parse_unit,
     type_name,
     unit_text,
+    written_unit,
 )
 from dl3flow.io.model_tables import find_source, read_options
 from dl3flow.models.compound import OPERATORS, compound
@@ -77,7 +79,7 @@ def _parse(entry: Mapping[str, Any], part: str, where: str, folder: Path, is_cou
     if part in ("spectral", "norm") and entry["type"] in _COMPOUND:
         return _parse_compound(entry, part, where, folder, is_counts)
     plugin = _find(entry, part, where)
-    options = _parse_options(entry, plugin, part, where, folder)
+    options = _parse_options(entry, plugin, part, where, folder, is_counts)
     alias = plugin.companions.get("component")
     model = alias(**options) if alias else None
     if model is not None:
@@ -138,7 +140,7 @@ def _parse_compound(
 
 
 def _parse_options(
-    entry: Mapping[str, Any], plugin: Plugin, part: str, where: str, folder: Path
+    entry: Mapping[str, Any], plugin: Plugin, part: str, where: str, folder: Path, is_counts: bool
 ) -> dict[str, Any]:
     """What is not a parameter: read from the file that the entry names, or given; ``frame`` of a spatial model."""
     reader = plugin.companions.get("reads")
@@ -154,7 +156,7 @@ def _parse_options(
     for name in own:
         hint, default = plugin.options[name]
         if name in entry:
-            options[name] = _parse_option(entry[name], hint, f"{where}.{name}")
+            options[name] = _parse_option(entry[name], hint, f"{where}.{name}", is_counts)
         elif name not in options and default is Argument.empty:
             advice = f"`filename` or `{name}`" if reader else f"`{name}`"
             raise InputError(f"{where}: '{plugin.name}' needs {advice}: give it")
@@ -175,18 +177,20 @@ def reader_of(entry: Mapping[str, Any]) -> str:
     return ""
 
 
-def _parse_option(value: Any, hint: Any, where: str) -> Any:
+def _parse_option(value: Any, hint: Any, where: str, is_counts: bool) -> Any:
     if get_origin(hint) is Annotated and get_args(hint)[0] is np.ndarray:
-        return _parse_array(value, get_args(hint)[1], where)
+        return _parse_array(value, get_args(hint)[1], where, is_counts)
     return convert(value, hint, where)
 
 
-def _parse_array(value: Any, unit: u.UnitBase, where: str) -> np.ndarray:
+def _parse_array(value: Any, unit: u.UnitBase, where: str, is_counts: bool) -> np.ndarray:
     """Array in ``unit`` from ``{data: [...], unit: ...}``, or from a list alone if it has none."""
     entry = value if isinstance(value, Mapping) else {"data": value}
     check_keys(entry, ("data", "unit"), where)
     text = entry.get("unit") or ""
     given = parse_unit(text, unit_text(unit), where)
+    if is_counts and (given * PER_EXPOSURE).is_equivalent(unit):
+        given = given * PER_EXPOSURE
     if not given.is_equivalent(unit):
         said = f"'{text}' has the wrong dimension" if text else "the unit is missing"
         raise InputError(f"{where}.unit: {said}: write one such as `{unit_text(unit) or 'none'}`")
@@ -251,7 +255,7 @@ def component_entry(component: Component, part: str, is_counts: bool = False) ->
     limited = plugin.companions.get("limits", {})
     return {
         "type": type_name(SPECTRAL_MODELS.find(other, other) if other else plugin),
-        **_options_entry(component, plugin),
+        **_options_entry(component, plugin, is_counts),
         "parameters": [
             parameter_entry(component.parameters[n], component.parameters[n].name in limited, is_counts)
             for n, _ in file_places(component, part)
@@ -259,13 +263,13 @@ def component_entry(component: Component, part: str, is_counts: bool = False) ->
     }
 
 
-def _options_entry(component: Component, plugin: Plugin) -> dict[str, Any]:
+def _options_entry(component: Component, plugin: Plugin, is_counts: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     is_in_file = bool(component.options.get("filename"))
     for key, value in component.options.items():
         if isinstance(value, np.ndarray):
             if not is_in_file:
-                unit = get_args(plugin.options[key][0])[1]
+                unit = written_unit(get_args(plugin.options[key][0])[1], is_counts)
                 entry[key] = {"data": value.tolist(), "unit": unit_text(unit)}
         elif isinstance(value, str | bool | int | float) and value != "":
             entry[key] = value

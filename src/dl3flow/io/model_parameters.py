@@ -156,17 +156,22 @@ def unit_text(unit: u.UnitBase) -> str:
         return str(unit.to_string())
 
 
+def written_unit(unit: u.UnitBase, is_counts: bool) -> u.UnitBase:
+    """Unit in a model file: that of counts for a flux that no exposure multiplies."""
+    bare = unit / PER_EXPOSURE
+    return bare if is_counts and unit_text(bare).count("cm") < unit_text(unit).count("cm") else unit
+
+
 def parameter_entry(parameter: Parameter, limited: bool, is_counts: bool = False) -> dict[str, Any]:
     """Plain values of a parameter, as `parse_parameter` reads them; ``limited`` writes limits that are none too."""
     entry: dict[str, Any] = {"name": parameter.name, "value": float(parameter.value)}
-    unit = parameter.unit
-    if is_counts and unit_text(unit / PER_EXPOSURE).count("cm") < unit_text(unit).count("cm"):
-        unit = unit / PER_EXPOSURE
+    unit = written_unit(parameter.unit, is_counts)
     if unit != u.dimensionless_unscaled:
         entry["unit"] = unit_text(unit)
     entry["error"] = float(parameter.error)
     for key, limit in (("min", parameter.min), ("max", parameter.max)):
-        if math.isfinite(limit) or limited:
+        # a latitude without limits is the field's usual one, which ends at the poles
+        if math.isfinite(limit) or (limited and parameter.name != "lat_0"):
             entry[key] = float(limit)
     entry["frozen"] = bool(parameter.frozen)
     if parameter.link:
