@@ -1,24 +1,19 @@
 """Contracts that every registered spectral and norm model inherits, values by hand, and compounds."""
 
 import inspect
-import re
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import astropy.units as u
 import numpy as np
 import pytest
 
 from dl3flow.errors import InputError
-from dl3flow.io.ebl import EBL_FILES
 from dl3flow.models.compound import OPERATORS, compound
 from dl3flow.models.resolve import ModelFunction, flux_power, parameters_of, resolve
 from dl3flow.models.source import Component, Parameter
 from dl3flow.models.spectral import NORM_MODELS, SPECTRAL_MODELS
 from dl3flow.registry import Plugin
-from dl3flow.units import spoken_powers
 
 ALL = [*SPECTRAL_MODELS, *NORM_MODELS]
 ENERGY = np.geomspace(0.0313, 47.0, 40)
@@ -516,41 +511,3 @@ def test_references_stand_for_their_components() -> None:
             assert plugin.function(ENERGY, *values, **options) == pytest.approx(
                 found.function(ENERGY, *values), rel=1e-14
             )
-
-
-def documented() -> dict[str, list[str]]:
-    """Cells of the rows of docs/models.md by the name of the model."""
-    lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text().splitlines()
-    rows = [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if line[:1] == "|"
-    ]
-    return {row[0].strip("`"): row[1:] for row in rows}
-
-
-@pytest.mark.parametrize("plugin", ALL, ids=lambda p: p.name)
-def test_the_document_names_every_model_and_its_parameters(plugin: Plugin) -> None:
-    tags, value, parameters = documented()[plugin.name]
-    assert tags == (", ".join(f"`{tag}`" for tag in plugin.tags) or "none")
-    frozen = plugin.companions.get("frozen", ())
-    expected = [
-        " ".join([f"`{name}`", f"{default:g}", *_powers(unit), *(["(frozen)"] if name in frozen else [])])
-        for name, (unit, default) in plugin.parameters.items()
-    ]
-    if expected:
-        assert parameters == ", ".join(expected)
-        unnamed = set(plugin.parameters) - set(re.findall(r"`(\w+)`", value))
-    else:
-        unnamed = set(plugin.options) - set(re.findall(r"`(\w+)(?:: \w+)?`", value)) - {"values"}
-    assert not unnamed
-
-
-def _powers(unit: u.UnitBase) -> list[str]:
-    return [name if power == 1 else f"{name}{int(power)}" for name, power in spoken_powers(unit)]
-
-
-def test_the_document_names_every_operator_and_table() -> None:
-    rows = documented()
-    for name, operator in OPERATORS.items():
-        assert rows[name][1] == operator.rule
-    for name, file in EBL_FILES.items():
-        assert rows[name] == [f"`{file}`"]
