@@ -13,7 +13,7 @@ from dl3flow.fit.bounds import size_names, step_limits
 from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate
 from dl3flow.fit.likelihood import moved
 from dl3flow.fit.newton import descend, fixed_at, free_curvature
-from dl3flow.fit.npred import frame_of, response_pixel, source_position
+from dl3flow.fit.npred import energies_of_shape, frame_of, response_pixel, source_position
 from dl3flow.fit.quadratic import solve
 from dl3flow.fit.reach import maps_of
 from dl3flow.fit.search import best_position
@@ -338,14 +338,17 @@ def _responses(datasets: Sequence[FitData], models: Models) -> list[tuple[tuple[
 
 def _is_coarse(datasets: Sequence[FitData], built: Models, found: Models) -> bool:
     """True if a source at its best fit is too small for the pixel division that its start values asked for."""
-    geometries = list(dict.fromkeys(replace(d.counts.sky, corner=(0, 0)) for d in maps_of(datasets)))
+    maps = maps_of(datasets)
+    geometries = list(dict.fromkeys(replace(d.counts.sky, corner=(0, 0)) for d in maps))
     for before, after in zip(built.sources, found.sources, strict=True):
         if before.spatial is None or after.spatial is None or not geometries:
             continue
         old, new = bind(before, "spatial", {}), bind(after, "spatial", {})
         if "size" not in old.plugin.companions:
             continue
-        factors = [[oversampling(b.plugin, b.start, g) for g in geometries] for b in (old, new)]
+        energies = [e for d in maps if (e := energies_of_shape(d, new.plugin)) is not None]
+        energy = np.concatenate(energies) if energies else None
+        factors = [[oversampling(b.plugin, b.start, g, energy) for g in geometries] for b in (old, new)]
         if any(n > o for o, n in zip(*factors, strict=True)):
             return True
     return False
