@@ -16,6 +16,7 @@ from dl3flow.units import Angle, InverseSolidAngle, Number
 _ONE_DEGREE = float(np.radians(1.0))
 _POLES = {"lat_0": (-90.0, 90.0)}
 _LEAST = 1e-12
+_THINNEST = 1e-3
 # argument of erfc at one edge's width from the radius; the number is that of gammapy's docs
 _EDGE = 2.326174307353347
 # edge widths beyond the radius at which exp(-18) of the disk is left
@@ -195,18 +196,21 @@ def _shell_rows(
     lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float, outer: float, inner: float, cell: float
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Density of a shell seen from outside, and its derivatives by position, outer and inner radius."""
-    outer, inner = max(outer, _LEAST), max(inner, 0.0)
+    outer = max(outer, _LEAST)
+    # thinner than this a shell is a ring, whose width makes no difference
+    is_ring = inner > (1 - _THINNEST) * outer
+    inner = (1 - _THINNEST) * outer if is_ring else max(inner, 0.0)
     at = Around.create(lon, lat, lon_0, lat_0)
     whole = _ball(at.distance, outer, cell)
     hole = _ball(at.distance, inner, cell) if inner > 0 else (np.zeros_like(at.distance),) * 3
-    volume = max((outer - inner) * (outer**2 + outer * inner + inner**2), 1e-300)
+    volume = (outer - inner) * (outer**2 + outer * inner + inner**2)
     norm = 3 / (2 * np.pi * volume)
     density = norm * (whole[0] - hole[0])
-    return density, [
-        *position_rows(at, norm * (whole[1] - hole[1])),
-        norm * whole[2] - density * 3 * outer**2 / volume,
-        -norm * hole[2] + density * 3 * inner**2 / volume,
-    ]
+    by_outer = norm * whole[2] - density * 3 * outer**2 / volume
+    by_inner = -norm * hole[2] + density * 3 * inner**2 / volume
+    if is_ring:
+        by_outer, by_inner = by_outer + (1 - _THINNEST) * by_inner, np.zeros_like(by_inner)
+    return density, [*position_rows(at, norm * (whole[1] - hole[1])), by_outer, by_inner]
 
 
 def _shell_radius(lon_0: float, lat_0: float, radius: float, width: float) -> float:
