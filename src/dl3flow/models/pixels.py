@@ -142,6 +142,8 @@ def fraction_derivatives(
     """
     values, is_free = np.asarray(values, dtype=float), np.asarray(is_free, dtype=bool)
     at = _pixelised(model, values, grid, energy, is_free, 2)
+    if at.gradient is not None and at.curvature is not None:
+        return at.density, at.gradient, at.curvature
     free = np.flatnonzero(is_free)
     steps = _steps(model, values, grid, _STEP if at.gradient is None else _FINE_STEP)
 
@@ -154,8 +156,6 @@ def fraction_derivatives(
         )
 
     first = gradient(values) if at.gradient is None else at.gradient
-    if at.curvature is not None:
-        return at.density, first, at.curvature
     second = _differences(gradient, values, free, steps, first.shape)
     return at.density, first, 0.5 * (second + np.swapaxes(second, 0, 1))
 
@@ -324,22 +324,21 @@ def _moved(stack: np.ndarray, shift: np.ndarray, axis: int, n_free: int) -> np.n
                 weights[order, 2 + sign * n] += np.where(
                     direction == sign, np.where(is_moved, weight * sign**order, (n == 0) * (order == 0)), 0.0
                 )
-    rolled = np.stack([np.roll(stack, n, axis=axis) for n in range(-2, 3)])
-
-    def mix(order: int, parts: slice | int) -> np.ndarray:
-        found: np.ndarray = 0.0  # type: ignore[assignment]
-        for n in range(5):
-            found = found + weights[order, n][..., None, None] * rolled[n, parts]
-        return found
-
-    moved = mix(0, slice(None))
+    moved, turned, bent = np.zeros_like(stack), np.zeros_like(stack[: n_free + 1]), np.zeros_like(stack[0])
+    for n in range(-2, 3):
+        first, second, third = weights[:, n + 2, ..., None, None]
+        if not weights[:, n + 2].any():
+            continue
+        neighbour = np.roll(stack, n, axis=axis)
+        moved += first * neighbour
+        if n_free:
+            turned += second * neighbour[: n_free + 1]
+            bent += third * neighbour[0]
     if n_free == 0:
         return moved
     step = shift[..., None, None]
-    turned = mix(1, slice(0, n_free + 1))
     moved[1 : n_free + 1] += step[1 : n_free + 1] * turned[0]
     if n_second:
-        bent = mix(2, 0)
         for row, (k, m) in enumerate(_pairs(n_free), start=1 + n_free):
             moved[row] += (
                 step[k + 1] * turned[m + 1]
