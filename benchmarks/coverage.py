@@ -33,8 +33,6 @@ from typing import Any
 import numpy as np
 import scipy
 
-ROOT = Path(__file__).resolve().parents[1]
-
 from dl3flow.chain import parse_chain, reduce_observation
 from dl3flow.data.dataset import Dataset
 from dl3flow.fit.minimise import add_backgrounds, fit
@@ -45,6 +43,7 @@ from dl3flow.io.models_yaml import parse_models
 from dl3flow.models.source import Models
 from dl3flow.simulate.fake import fake
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DL3FLOW_DATA", ROOT.parent / "shared" / "data")) / "hess-dl3-dr1"
 RUNS = (20136, 20282)
 LEVELS = {"68": (1.0, 1.0), "95": (1.96, 3.8415)}

@@ -29,8 +29,6 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-
 from dl3flow.chain import parse_chain, reduce_observation
 from dl3flow.data.dataset import Dataset
 from dl3flow.fit.minimise import add_backgrounds, fit
@@ -39,6 +37,7 @@ from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import parse_models
 from dl3flow.models.source import Models
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DL3FLOW_DATA", ROOT.parent / "shared" / "data")) / "hess-dl3-dr1"
 RUNS = (23523, 23526, 23559, 23592)
 SAME, CONVERGED = 0.01, 0.99
