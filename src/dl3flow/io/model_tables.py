@@ -7,7 +7,7 @@ name, and under ``defaults`` the values of parameters that the file states, in i
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import astropy.units as u
 import numpy as np
@@ -17,6 +17,7 @@ from dl3flow.errors import InputError, choices
 from dl3flow.io.ebl import EBL_FILES, find_ebl, read_ebl
 from dl3flow.io.fits_files import find_table, number_column, open_fits, reference_mjd, text_key
 from dl3flow.io.template_maps import read_template_map
+from dl3flow.models.temporal import Scale
 
 Reader = Callable[[Path, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -94,10 +95,9 @@ def _read_light_curve(path: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         whole, part = reference_mjd(table.header, where)
         scale = text_key(table.header, "TIMESYS", "utc", where).lower()
     _check_nodes(time, norm, "TIME", where)
-    try:
-        reference = Time(whole, part, format="mjd", scale=scale)
-    except ValueError:
-        raise InputError(f"{where}: TIMESYS '{scale}' is no time scale: correct it, such as 'tt'") from None
+    if scale not in get_args(Scale):
+        raise InputError(f"{where}: unknown time scale TIMESYS '{scale}': {choices(scale, get_args(Scale))}")
+    reference = Time(whole, part, format="mjd", scale=scale)
     # whatever the file's scale, the parameter is in that of the model: UTC unless the model says otherwise
     t_ref = float(getattr(reference, str(entry.get("scale", "utc"))).mjd)
     return {"time": time * float(unit.to(u.d)), "norm": norm, "defaults": {"t_ref": t_ref}}
