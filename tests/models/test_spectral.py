@@ -57,12 +57,13 @@ VALUES: dict[str, list[tuple[float, ...]]] = {
         (1e-12, -1.5, 0.3, 2.0),
         (1e-12, 7.0, 0.5, 2.0),
     ],
-    "broken_power_law": [(1.6, 2.9, 2e-12, 0.7), (2.9, 1.6, 2e-12, 3.3)],
+    "broken_power_law": [(1.6, 2.9, 2e-12, 0.7), (2.9, 1.6, 2e-12, 3.3), (2.9, 1.6, 2e-12, -3.3)],
     "smooth_broken_power_law": [
         (1.6, 2.9, 2e-12, 0.7, 1.3, 1.0),
         (2.9, 1.6, 2e-12, 3.3, 0.5, 0.3),
         (1.5, 2.5, 1e-12, 1.1, 1.0, 0.01),
         (1.5, 2.5, 1e-12, 1.1, 1.0, 4.0),
+        (1.5, 2.5, 1e-12, -1.1, 1.0, 1.0),
     ],
     "log_parabola": [(3e-11, 1.0, 2.4, 0.2), (3e-11, 1.0, 2.4, 0.0), (3e-11, 2.0, 2.4, -0.1)],
     "log_parabola_2": [(3e-11, 1.0, 2.4, 0.2, 0.3), (3e-11, 2.0, 2.4, -0.1, 4.0)],
@@ -77,7 +78,11 @@ VALUES: dict[str, list[tuple[float, ...]]] = {
         (2e-11, 2.2, 0.8, -0.02, 1.5),
     ],
     "exp_cutoff_power_law_3fgl": [(2.2, 2e-11, 0.8, 4.0)],
-    "super_exp_cutoff_power_law_3fgl": [(2e-11, 0.8, 4.0, 1.1, 0.6), (2e-11, 0.8, 4.0, 1.1, 1.0)],
+    "super_exp_cutoff_power_law_3fgl": [
+        (2e-11, 0.8, 4.0, 1.1, 0.6),
+        (2e-11, 0.8, 4.0, 1.1, 1.0),
+        (2e-11, 0.8, -4.0, 1.1, 0.6),
+    ],
     "super_exp_cutoff_power_law_4fgl": [(2e-11, 0.8, 3e-5, 1.1, 0.6), (2e-11, 0.8, 0.0, 1.1, 0.5)],
     "super_exp_cutoff_power_law_4fgl_dr3": [
         (2e-11, 0.8, 0.4, 2.0, 0.6),
@@ -294,7 +299,20 @@ def test_a_very_steep_spectrum_does_not_overflow() -> None:
     for index in (300.0, 3000.0):
         assert value("pl-2", 0.1, 1e-12, index, 0.1, 100.0) == pytest.approx((index - 1) * 1e-11, rel=1e-9)
         assert np.isfinite(steep.companions["gradient"](ENERGY, 1e-12, index, 0.1, 100.0)).all()
-    assert np.isfinite(value("ecpl", 50.0, 1e-12, 2.0, 1.0, -1e3, 1.0))
+    # trial steps far off: huge, but finite, and so are products of three such numbers
+    for name, values in {
+        "ecpl": (1e-12, 2.0, 1.0, -1e3, 7.0),
+        "sbpl": (-900.0, 900.0, 1e-12, 1e-3, 1.0, 0.1),
+        "bpl": (900.0, -900.0, 1e-12, 3.0),
+        "lp": (1e-12, 1.0, 2.0, -1e3),
+        "ecpl-3fgl": (2.0, 1e-12, 1.0, -1e-5),
+        "secpl-3fgl": (1e-12, 1.0, 1e-3, 2.0, 400.0),
+        "secpl-4fgl": (1e-12, 1.0, -1.0, 2.0, 90.0),
+        "secpl-4fgl-dr3": (1e-12, 1.0, -1e3, 2.0, 300.0),
+    }.items():
+        plugin = SPECTRAL_MODELS.find(name, "")
+        assert np.isfinite(plugin.function(ENERGY, *values)).all(), name
+        assert np.isfinite(plugin.companions["gradient"](ENERGY, *values)).all(), name
 
 
 def test_interpolations_by_hand() -> None:

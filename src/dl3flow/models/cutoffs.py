@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dl3flow.models.spectral import SPECTRAL_MODELS, above_zero, bounded_exp
+from dl3flow.models.spectral import SPECTRAL_MODELS, above_zero, bounded_exp, bounded_power, log_ratio
 from dl3flow.units import Energy, Flux, InverseEnergy, Number
 
 # at lambda 0 and alpha below 1 the derivative is infinite: this keeps it finite, and steep
@@ -17,7 +17,7 @@ def _cut(energy: np.ndarray, lambda_: float, alpha: float) -> np.ndarray:
     the straight exponential.
     """
     x = np.asarray(lambda_ * energy)
-    return x if alpha == 1 else np.sign(x) * np.abs(x) ** alpha
+    return x if alpha == 1 else np.sign(x) * bounded_power(np.abs(x), alpha)
 
 
 def _cut_derivatives(
@@ -25,7 +25,8 @@ def _cut_derivatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Derivatives of that exponent, ``power``, by lambda and alpha."""
     size = np.abs(lambda_ * np.asarray(energy))
-    by_lambda = alpha * energy * (np.maximum(size, _NEAR_ZERO) if alpha < 1 else size) ** (alpha - 1)
+    steep = np.maximum(size, _NEAR_ZERO) if alpha < 1 else size
+    by_lambda = alpha * energy * bounded_power(steep, alpha - 1)
     # lim x^a ln x = 0
     return by_lambda, power * np.log(np.where(size > 0, size, 1.0))
 
@@ -103,14 +104,14 @@ def _super_3fgl_gradient(
 ) -> np.ndarray:
     shape = super_exp_cutoff_power_law_3fgl.function(energy, 1.0, reference, ecut, index_1, index_2)
     flux = amplitude * shape
-    power, power_0 = (energy / ecut) ** index_2, (reference / ecut) ** index_2
+    power, power_0 = (bounded_power(np.abs(e / ecut), index_2) for e in (energy, reference))
     return np.array(
         [
             shape,
             flux * (index_1 + index_2 * power_0) / reference,
             flux * index_2 * (power - power_0) / ecut,
             -flux * np.log(energy / reference),
-            flux * (power_0 * np.log(reference / ecut) - power * np.log(energy / ecut)),
+            flux * (power_0 * log_ratio(np.asarray(reference), ecut) - power * log_ratio(energy, ecut)),
         ]
     )
 
@@ -134,7 +135,8 @@ def super_exp_cutoff_power_law_3fgl(
 
     Acero et al. (2015), the 3FGL catalogue.
     """
-    cut = (reference / ecut) ** index_2 - (energy / ecut) ** index_2
+    power, power_0 = (bounded_power(np.abs(e / ecut), index_2) for e in (energy, reference))
+    cut = power_0 - power
     return amplitude * bounded_exp(-index_1 * np.log(energy / reference) + cut)
 
 
@@ -144,7 +146,7 @@ def _super_4fgl_gradient(
     shape = super_exp_cutoff_power_law_4fgl.function(energy, 1.0, reference, expfactor, index_1, index_2)
     flux = amplitude * shape
     in_mev, in_mev_0 = energy * _MEV_PER_TEV, reference * _MEV_PER_TEV
-    power, power_0 = in_mev**index_2, in_mev_0**index_2
+    power, power_0 = (bounded_power(np.asarray(e), index_2) for e in (in_mev, in_mev_0))
     return np.array(
         [
             shape,
@@ -175,13 +177,14 @@ def super_exp_cutoff_power_law_4fgl(
 
     Abdollahi et al. (2020), the 4FGL catalogue.
     """
-    cut = (reference * _MEV_PER_TEV) ** index_2 - (energy * _MEV_PER_TEV) ** index_2
-    return amplitude * bounded_exp(-index_1 * np.log(energy / reference) + expfactor * cut)
+    power, power_0 = (bounded_power(np.asarray(e * _MEV_PER_TEV), index_2) for e in (energy, reference))
+    cut = expfactor * (power_0 - power)
+    return amplitude * bounded_exp(-index_1 * np.log(energy / reference) + cut)
 
 
 def _series(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(exp(y) - 1) / y, (exp(y) - 1 - y) / y^2 and the derivative of the latter, regular at y = 0."""
-    y = np.minimum(y, 600.0)
+    y = np.minimum(y, 200.0)
     is_small = np.abs(y) < 0.1
     safe = np.where(is_small, 1.0, y)
     exp = np.exp(safe)

@@ -40,8 +40,8 @@ NORM_MODELS = Registry("norm model")
 
 IntegralFlux = Annotated[float, FLUX]
 
-# exp(600) is 1e260: a trial step far off gives a huge number instead of an overflow
-_LARGEST_EXPONENT = 600.0
+# exp(200) is 1e86: a trial step far off gives a huge number instead of an overflow, in products of three too
+_LARGEST_EXPONENT = 200.0
 # below, the series is better than the difference that cancels
 _SMALL = 1e-2
 
@@ -49,6 +49,17 @@ _SMALL = 1e-2
 def bounded_exp(x: np.ndarray) -> np.ndarray:
     """exp(x) without overflow."""
     return np.asarray(np.exp(np.minimum(x, _LARGEST_EXPONENT)))
+
+
+def bounded_power(base: np.ndarray, exponent: float) -> np.ndarray:
+    """base^exponent without overflow, for a base that is not negative."""
+    safe = np.where(np.asarray(base) > 0, base, 1.0)
+    return np.where(np.asarray(base) > 0, bounded_exp(exponent * np.log(safe)), float(exponent == 0))
+
+
+def log_ratio(energy: np.ndarray, scale: float) -> np.ndarray:
+    """ln(energy / scale); a trial step to a negative scale is taken for the same energy, instead of ending in NaN."""
+    return np.asarray(np.log(np.abs(energy / scale)))
 
 
 def above_zero(**places: int) -> Callable[..., str | None]:
@@ -158,10 +169,10 @@ def power_law_2(
 def _broken_gradient(
     energy: np.ndarray, index1: float, index2: float, amplitude: float, ebreak: float
 ) -> np.ndarray:
-    x = np.log(energy / ebreak)
+    x = log_ratio(energy, ebreak)
     is_low = x < 0
     index = np.where(is_low, index1, index2)
-    shape = np.exp(-index * x)
+    shape = bounded_exp(-index * x)
     flux = amplitude * shape
     return np.array(
         [-flux * np.where(is_low, x, 0.0), -flux * np.where(is_low, 0.0, x), shape, flux * index / ebreak]
@@ -183,8 +194,8 @@ def broken_power_law(
     ebreak: Energy = 1.0,
 ) -> np.ndarray:
     """``amplitude`` at ``ebreak``, with ``index1`` below and ``index2`` above it."""
-    x = np.log(energy / ebreak)
-    return np.asarray(amplitude * np.exp(-np.where(x < 0, index1, index2) * x))
+    x = log_ratio(energy, ebreak)
+    return amplitude * bounded_exp(-np.where(x < 0, index1, index2) * x)
 
 
 def _smooth_terms(
@@ -193,7 +204,7 @@ def _smooth_terms(
     """Steepness times ln(E / ebreak), the sign of the change of index, and a width that is not zero."""
     width = max(beta, 1e-200)
     sign = 1.0 if index2 >= index1 else -1.0
-    return np.log(energy / ebreak) * (abs(index2 - index1) / width), sign, width
+    return log_ratio(energy, ebreak) * (abs(index2 - index1) / width), sign, width
 
 
 def _smooth_broken_gradient(
@@ -208,7 +219,7 @@ def _smooth_broken_gradient(
     shape = smooth_broken_power_law.function(energy, index1, index2, 1.0, ebreak, reference, beta)
     flux = amplitude * shape
     t, sign, _ = _smooth_terms(energy, index1, index2, ebreak, beta)
-    above, x = expit(t), np.log(energy / ebreak)
+    above, x = expit(t), log_ratio(energy, ebreak)
     return np.array(
         [
             flux * (above * x - np.log(energy / reference)),
@@ -255,9 +266,8 @@ def smooth_broken_power_law(
     the indices cross; equal ones count as steepening.
     """
     t, sign, width = _smooth_terms(energy, index1, index2, ebreak, beta)
-    return np.asarray(
-        amplitude * np.exp(-index1 * np.log(energy / reference) - sign * width * np.logaddexp(0.0, t))
-    )
+    log = -index1 * np.log(energy / reference) - sign * width * np.logaddexp(0.0, t)
+    return amplitude * bounded_exp(log)
 
 
 def log_parabola_gradient(
@@ -348,7 +358,7 @@ def gauss(
 
 def _log_gauss_gradient(energy: np.ndarray, amplitude: float, mean: float, width: float) -> np.ndarray:
     shape = log_gauss.function(energy, 1.0, mean, width)
-    flux, z = amplitude * shape, np.log(energy / mean) / width
+    flux, z = amplitude * shape, log_ratio(energy, mean) / width
     return np.array([shape, flux * z / (width * mean), flux * (z**2 - 1) / width])
 
 
@@ -357,5 +367,5 @@ def log_gauss(
     energy: np.ndarray, amplitude: IntegralFlux = 1e-12, mean: Energy = 0.107, width: Number = 0.776
 ) -> np.ndarray:
     """Log-normal bump of integral flux ``amplitude``: amplitude / (E w sqrt(2 pi)) exp(-ln(E / mean)^2 / 2 w^2)."""
-    z = np.log(energy / mean) / width
+    z = log_ratio(energy, mean) / width
     return np.asarray(amplitude / (energy * abs(width) * np.sqrt(2 * np.pi)) * np.exp(-(z**2) / 2))
