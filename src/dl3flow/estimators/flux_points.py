@@ -14,6 +14,7 @@ from dl3flow.estimators.norms import (
     find_source,
     norm_row,
     point_meta,
+    profile_columns,
     reference_columns,
     selected_bins,
     snapped_edges,
@@ -32,6 +33,7 @@ def flux_points(
     energy: EnergyAxis,
     n_sigma: Sigmas = 1.0,
     n_sigma_ul: Sigmas = 2.0,
+    profiles: bool = False,
 ) -> FluxPoints:
     """Fit the norm of a source's best-fit spectrum in bins of reconstructed energy, all else fixed at the best fit.
 
@@ -46,6 +48,8 @@ def flux_points(
         Wanted edges; each is moved to the nearest edge of the data.
     n_sigma, n_sigma_ul : float
         Of the asymmetric errors and of the upper limits.
+    profiles : bool
+        True adds the likelihood profile of each point, with which others can fit the points as the counts.
 
     Returns
     -------
@@ -64,15 +68,18 @@ def flux_points(
         )
     edges = snapped_edges(datasets[0].energy, energy.edges)
     bins = [(d, selected_bins(d, result.models, found)) for d in datasets]
-    rows, used = [], [np.zeros(d.counts.data.shape, dtype=bool) for d in datasets]
+    rows, points, used = [], [], [np.zeros(d.counts.data.shape, dtype=bool) for d in datasets]
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         keeps = [d.mask & d.energy.contains_bin(low, high)[:, None, None] for d in datasets]
         used = [before | keep for before, keep in zip(used, keeps, strict=True)]
         parts = [of(keep) for (_, of), keep in zip(bins, keeps, strict=True)]
+        points.append(parts)
         rows.append(norm_row(parts, n_sigma, n_sigma_ul))
-    table = QTable(
-        {**reference_columns(found, edges[:-1], edges[1:]), **{k: [r[k] for r in rows] for k in rows[0]}}
-    )
+    columns = {
+        **reference_columns(found, edges[:-1], edges[1:]),
+        **{k: [r[k] for r in rows] for k in rows[0]},
+    }
+    table = QTable({**columns, **(profile_columns(points, rows) if profiles else {})})
     meta = point_meta(source, n_sigma, n_sigma_ul, edges, energy.edges)
     meta["warnings"] = [*meta["warnings"], *told, *_straddling(datasets, used, edges)]
     return FluxPoints(table, meta)

@@ -22,6 +22,8 @@ from dl3flow.units import DNDE, EFLUX, ENERGY, FLUX
 
 # below this test statistic (two sigma) a point is published as an upper limit
 TS_LIMIT = 4.0
+# errors from the best norm at which a profile is written
+_SCANNED = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 # a wanted edge this close to one of the data is the same
 _MOVED = 0.01
 
@@ -107,6 +109,33 @@ def norm_row(parts: Sequence[Bins], n_sigma: float, n_sigma_ul: float) -> dict[s
         "is_ul": not (ts >= TS_LIMIT and found.norm > 0),
         "success": bool(np.isfinite(found.norm)),
     }
+
+
+def profile_columns(
+    points: Sequence[Sequence[Bins]], rows: Sequence[dict[str, Any]]
+) -> dict[str, np.ndarray]:
+    """Likelihood profiles of points: the norms of all, and the statistic of each there.
+
+    All points share one list of norms, as the field's tables have it: those up to four errors around each best one, and
+    zero. Below zero a prediction may be negative.
+
+    Parameters
+    ----------
+    points : sequence of sequences of Bins
+        Chosen bins of each dataset, per point.
+    rows : sequence of dict
+        Of `norm_row`.
+
+    Returns
+    -------
+    columns : dict of arrays, shape (n_points, n_norms)
+        norm_scan and stat_scan.
+    """
+    known = [(r["norm"], e) for r in rows for e in (r["norm_err"], r["norm_errp"]) if np.isfinite(e)]
+    around = [norm + k * error for norm, error in known for k in _SCANNED]
+    norms = np.unique(np.maximum([0.0, *around], 0.0))
+    stat = [[sum(part.stat(c) for part in parts) for c in norms] for parts in points]
+    return {"norm_scan": np.tile(norms, (len(points), 1)), "stat_scan": np.array(stat)}
 
 
 def _background(part: Bins, norm: float) -> float:
