@@ -58,6 +58,20 @@ def test_a_model_of_a_file_is_used_by_its_name_and_tag(tmp_path: Path) -> None:
     assert model.function(np.array([4.0, 8.0]), 1e-12, 4.0) == pytest.approx([1e-12, 6.1850313780157e-13])
 
 
+def test_the_example_of_the_manual_is_a_sound_model(tmp_path: Path) -> None:
+    manual = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    load_plugins([written(tmp_path, manual.split("```python\n")[1].split("```")[0])])
+    spectral = (
+        parse_models({"components": [{"name": "mine", "spectral": {"type": "my-bump"}}]}, "here")
+        .sources[0]
+        .spectral
+    )
+    assert [(p.name, p.value, str(p.unit), p.frozen) for p in spectral.parameters] == [
+        ("amplitude", 1e-12, "1 / (TeV s cm2)", False),
+        ("centre", 2.0, "TeV", True),
+    ]
+
+
 def test_a_file_that_is_named_no_more_leaves_no_model(tmp_path: Path) -> None:
     path = written(tmp_path, BUMP)
     load_plugins([path])
