@@ -107,8 +107,16 @@ def test_posterior_of_a_fit(spectrum: Make, spectral_models: MakeModels) -> None
     sampled = integral_flux(result, "s", 1 * u.TeV, 10 * u.TeV, samples=found)
     assert sampled.error.value == pytest.approx(flux.error.value, rel=0.15)
     assert (found.meta["sampler"], found.meta["n_burn"], found.meta["seed"]) == ("stretch", 100, 2)
-    again = sample([dataset], result, {"name": "stretch", "n_steps": 400}, seed=2)
-    assert np.array_equal(found.values, again.values)
+
+
+def test_the_same_seed_gives_the_same_samples(spectrum: Make, spectral_models: MakeModels) -> None:
+    dataset = spectrum(seed=4, n_energy=4, level=50.0, amplitude=1e-8)
+    result = fit([dataset], spectral_models(1e-8))
+    one, two, other = (
+        sample([dataset], result, {"name": "stretch", "n_steps": 10}, seed=seed) for seed in (2, 2, 3)
+    )
+    assert np.array_equal(one.values, two.values)
+    assert not np.array_equal(one.values, other.values)
 
 
 def test_log_posterior_is_half_the_statistic(spectrum: Make, spectral_models: MakeModels) -> None:

@@ -41,9 +41,11 @@ def test_both_methods_agree_where_the_peer_loses_the_amplitude(
     result = _result(fit, kind)
     value, error = fit["flux_1_10TeV_cm-2s-1_value_err_linear"]
     flux = integral_flux(result, "s", 1 * u.TeV, 10 * u.TeV)
-    assert flux.value.to_value("cm-2 s-1") == pytest.approx(value, rel=1e-3)
+    assert flux.value.to_value("cm-2 s-1") == pytest.approx(value, rel=1e-4)
     # the covariance is given to six digits
-    assert flux.error.to_value("cm-2 s-1") == pytest.approx(error, rel=2e-3)
+    assert flux.error.to_value("cm-2 s-1") == pytest.approx(error, rel=5e-4)
     drawn = integral_flux(result, "s", 1 * u.TeV, 10 * u.TeV, method="samples", n_samples=10_000, seed=1)
-    for found in (drawn.error, drawn.errn, drawn.errp):
-        assert found.to_value("cm-2 s-1") == pytest.approx(error, rel=0.06)
+    assert drawn.error.to_value("cm-2 s-1") == pytest.approx(error, rel=0.035)
+    # a cutoff makes the flux skew
+    for found in (drawn.errn, drawn.errp):
+        assert found.to_value("cm-2 s-1") == pytest.approx(error, rel=0.08)
