@@ -50,6 +50,18 @@ models:
           - {name: lon_0, value: 83.63, unit: deg}
           - {name: lat_0, value: 22.01, unit: deg, frozen: true}
 """
+PLUGIN = '''\
+import numpy as np
+
+from dl3flow.models.spectral import SPECTRAL_MODELS
+from dl3flow.units import Flux
+
+
+@SPECTRAL_MODELS.register(gradient=lambda energy, amplitude: np.array([energy**-2.0]))
+def own(energy, amplitude: Flux = 1e-12):
+    """A power law of index 2."""
+    return amplitude * energy**-2.0
+'''
 # the middles of the four simulated runs (MJD, TT) lie between these
 EPOCHS = ["MJD 60320", "2024-01-12 21:00:00", "MJD 60330"]
 
@@ -211,6 +223,10 @@ def test_systematics_of_a_reduction_are_shared_by_its_runs(fit: Callable[..., Fi
         ),
         ({"profiles": [{"name": "crab.index", "values": [2, 1]}]}, ["values", "increasing"]),
         ({"profiles": ["crab.index", "crab.index"]}, ["asked for twice"]),
+        (
+            {"precision": "float16"},
+            ["fits.one.precision: 'float16' is not possible", "choices: float32, float64"],
+        ),
         ({"systematics": {}}, ["fits.one.systematics: nothing varies"]),
         ({"systematics": {"energy_scale": {"cub": 0.1}}}, ["unknown dataset of this fit 'cub'"]),
         ({"systematics": {"energy_scale": {"cube": 15}}}, ["energy_scale.cube", "between 0 and 1, found 15"]),
@@ -228,3 +244,76 @@ def test_a_mistake_is_one_sentence(fit: Callable[..., Fit], entry: dict, words: 
     assert "\n" not in message
     assert "a.yaml" in message
     assert [word for word in words if word not in message] == [], message
+
+
+@pytest.fixture
+def references(tmp_path: Path, fit: Callable[..., Fit]) -> Callable[..., Any]:
+    """Check an analysis with published values beside its one fit; gives what the report is told."""
+
+    def call(**entry: Any) -> Any:
+        fit()
+        content = json.loads(Path("a.yaml").read_text())
+        given = {"fit": "one", "source": "crab", "label": "Other et al.", "parameters": {}, **entry}
+        Path("a.yaml").write_text(json.dumps({**content, "references": [given]}))
+        config = {"analyses": ["a.yaml"], "data": {"sim": {"simulate": "sim.yaml"}}}
+        return json.loads(load_config(config, "config.yaml").analyses["a"].report.options)["references"]
+
+    return call
+
+
+def test_published_values_reach_the_report_in_the_units_of_the_parameters(
+    references: Callable[..., Any],
+) -> None:
+    values = {
+        "amplitude": {"value": "3.5e-7 m-2 s-1 TeV-1", "error": "1e-8 m-2 s-1 TeV-1"},
+        "index": {"value": 2.5},
+    }
+    (found,) = references(parameters=values, note="converted")
+    assert (found["fit"], found["label"], found["note"]) == ("one", "Other et al.", "converted")
+    assert found["parameters"]["crab.amplitude"] == pytest.approx([3.5e-11, 1e-12])
+    assert found["parameters"]["crab.index"] == [2.5, None]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"fit": "two"}, ["references[0].fit: unknown fit 'two'"]),
+        ({"parameters": {"indx": {"value": 2}}}, ["references[0].parameters.indx", "did you mean 'index'?"]),
+        ({"parameters": {"lat_0": {"value": "22 deg"}}}, ["unknown free parameter of that fit 'lat_0'"]),
+        ({"parameters": {"amplitude": {"value": 4e-11}}}, ["amplitude.value", "found the bare number"]),
+        ({"parameters": {"index": {"error": 2}}}, ["the key 'value' is missing"]),
+        (
+            {"source": "vela", "parameters": {"index": {"value": 2}}},
+            ["unknown free parameter of that fit 'index'"],
+        ),
+    ],
+)
+def test_a_mistake_in_a_reference_is_one_sentence(
+    references: Callable[..., Any], entry: dict, words: list[str]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        references(**entry)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_files_of_models_are_inputs_of_what_reads_them(fit: Callable[..., Fit], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(PLUGIN)
+    fit()
+    content = json.loads(Path("a.yaml").read_text())
+    config = {"analyses": ["a.yaml"], "data": {"sim": {"simulate": "sim.yaml"}}}
+    Path("a.yaml").write_text(json.dumps({**content, "plugins": ["own.py"]}))
+    analysis = load_config(config, "config.yaml").analyses["a"]
+    assert analysis.model_inputs == {"plugins": ("own.py",), "model_files": ()}
+    # nothing is subtracted by a model
+    assert not any(analysis.reductions["cube"].model_inputs.values())
+    subtract = {"components": [{"name": "x", "spectral": {"type": "own"}, "spatial": {"type": "point"}}]}
+    content["reductions"]["cube"]["background"] = {"name": "fov", "subtract": subtract}
+    Path("a.yaml").write_text(json.dumps({**content, "plugins": ["own.py"]}))
+    reduction = load_config(config, "config.yaml").analyses["a"].reductions["cube"]
+    assert reduction.model_inputs == {"plugins": ("own.py",), "model_files": ()}
+    # without the plug-in its model does not exist
+    Path("a.yaml").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="own"):
+        load_config(config, "config.yaml")

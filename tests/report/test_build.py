@@ -386,12 +386,13 @@ def test_published_values_stand_beside_ours(arguments):
     reference = {"fit": "joint-3d", "label": "Other et al. 2010", "note": "converted", "parameters": values}
     words = Page(build_report(**arguments, references=[reference])).words
     for text in (
-        "Fit joint-3d beside Other et al. 2010; converted",
+        "Fit joint-3d beside Other et al. 2010",
+        "Converted.",
         "(4.20 ± 0.20) × 10−11",
         # (4.5612 - 4.2) / 0.2, and 0.3649 / 0.2
         "+1.81",
         "1.82",
-        "Other et al. 2010: 1 parameters, the largest difference is +1.81 published σ (crab.amplitude).",
+        "Other et al. 2010: 1 parameter, the largest difference is +1.81 published σ (crab.amplitude).",
     ):
         assert text in words, text
 

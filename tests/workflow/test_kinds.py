@@ -65,15 +65,51 @@ reductions:
   fields:
     observations: runs
     recipe: {<<: *cube, center: pointing}
-models: config/models/crab-spectrum.yaml
+models:
+  components:
+    - name: crab
+      type: SkyModel
+      spectral:
+        type: curved
+        parameters:
+          - {name: index, value: 2.6}
+          - {name: amplitude, value: 4.0e-11, unit: cm-2 s-1 TeV-1}
 inputs:
   stored: {reader: ogip, path: stored}
 fits:
   joint: {datasets: [spectrum, stored], mode: joint, energy: {stored: [2 TeV, 10 TeV]}}
+  grouped:
+    datasets: [spectrum, on-off]
+    mode: {name: grouped, by: epoch, edges: ["2024-01-12 19:00:00", "2024-01-12 20:20:00", "2024-01-12 22:00:00"]}
+    minos: [crab.index]
+    profiles: [{name: crab.index, n: 5, n_sigma: 2}]
+    contours: [{names: [crab.amplitude, crab.index], n_points: 12}]
+    systematics: {energy_scale: {on-off: 0.1}}
+plugins: [config/curved.py]
+references:
+  - {fit: grouped, source: crab, label: the truth, parameters: {index: {value: 2.6, error: 0.1}}}
 estimators:
   sed: {name: flux_points, fit: joint, source: crab, energy: {min: 1 TeV, max: 10 TeV, nbin: 3}}
   sky: {name: excess_map, reduction: ring, correlation_radius: 0.15 deg}
 """
+PLUGIN = '''\
+"""A power law of the user's own."""
+
+import numpy as np
+
+from dl3flow.models.spectral import SPECTRAL_MODELS
+from dl3flow.units import Flux, Number
+
+
+def gradient(energy, amplitude, index):
+    return np.array([energy**-index, -amplitude * np.log(energy) * energy**-index])
+
+
+@SPECTRAL_MODELS.register(gradient=gradient)
+def curved(energy, amplitude: Flux = 1e-12, index: Number = 2.0):
+    """A power law at 1 TeV."""
+    return amplitude * energy**-index
+'''
 ARGUMENTS = ("--config", 'analyses=["config/analyses/kinds.yaml"]')
 
 
@@ -84,6 +120,7 @@ def project(make_project: Callable[[str], Project]) -> Project:
     simulation = project.root / "config" / "simulations" / "small.yaml"
     simulation.write_text(simulation.read_text() + EMPTY_RUNS)
     analysis = project.root / "config" / "analyses" / "kinds.yaml"
+    (project.root / "config" / "curved.py").write_text(PLUGIN)
     first = ANALYSIS.replace("inputs:\n  stored: {reader: ogip, path: stored}\n", "")
     first = first.replace("[spectrum, stored]", "[spectrum]").replace(
         ", energy: {stored: [2 TeV, 10 TeV]}", ""
@@ -163,6 +200,51 @@ def test_data_reduced_elsewhere_join_the_fit(project: Project) -> None:
     # the limits of the input hold for it alone: one of three bins begins below 2 TeV
     assert (own["n_bins"], stored["n_bins"]) == (3, 2)
     assert stored["counts"] < own["counts"]
+
+
+def test_groups_are_stacked_and_joined_with_all_that_is_asked_of_them(project: Project) -> None:
+    fit = json.loads((project.root / "results/kinds/dl5/grouped/fit.json").read_text())
+    assert fit["success"], fit["message"]
+    # the first run ends at 20:15, the second begins at 20:30
+    assert [d["obs_ids"] for d in fit["datasets"]] == [[1], [2], [1], [2]]
+    assert [d["name"].split("-epoch-")[0] for d in fit["datasets"]] == [
+        "on-off",
+        "on-off",
+        "spectrum",
+        "spectrum",
+    ]
+    index = next(p for p in fit["parameters"] if p["name"] == "crab.index")
+    # a likelihood of many counts is nearly a parabola
+    assert index["error_minus"] == pytest.approx(index["error"], rel=0.15)
+    assert index["error_plus"] == pytest.approx(index["error"], rel=0.15)
+    profile = fit["profiles"]["crab.index"]
+    assert profile["values"] == pytest.approx(
+        [index["value"] + k * index["error"] for k in (-2, -1, 0, 1, 2)]
+    )
+    below, low, best, high, above = profile["stat"]
+    # skew with so few counts, but not in the mean of both sides
+    assert (below + above, low + high) == (pytest.approx(8, rel=0.1), pytest.approx(2, rel=0.1))
+    assert best == pytest.approx(0, abs=1e-6)
+    ((contour,),) = fit["contours"].values()
+    # both parameters together within 68 %: 1.515 errors of each
+    reach = 0.5 * (max(contour["y"]) - min(contour["y"]))
+    assert reach == pytest.approx(1.515 * index["error"], rel=0.1)
+    (scale,) = fit["systematics"]
+    assert scale["name"] == "on-off-response.energy_scale"
+    assert scale["prior"] == {"kind": "gaussian", "mu": 0, "sigma": 0.1}
+    assert 0 < scale["error"] < 0.1
+    assert scale["pull"] == pytest.approx(scale["value"] / 0.1)
+    page = (project.root / "results/kinds/report.html").read_text()
+    for text in ("Systematic errors of fit grouped", "Fit grouped beside the truth", "With MINOS errors"):
+        assert text in page, text
+
+
+def test_an_edited_plugin_reruns_what_reads_models(project: Project) -> None:
+    with project.edited("config/curved.py", "amplitude * energy**-index", "1.0 * amplitude * energy**-index"):
+        planned = project.planned(*ARGUMENTS)
+    of = {f"{verb} kinds/{name}" for name in ("joint", "grouped") for verb in ("Fit", "Plot")}
+    of |= {"Estimate kinds/sed", "Plot kinds/sed", "Write the report of kinds"}
+    assert planned == of
 
 
 def test_a_second_run_does_nothing_and_a_further_run_remakes_only_its_models(project: Project) -> None:

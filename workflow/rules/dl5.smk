@@ -9,7 +9,7 @@ rule fit_datasets:
         f"{results}/logs/fit_datasets/{{analysis}}/{{fit}}.log",
     conda:
         "../envs/dl3flow.yaml"
-    threads: 4
+    threads: lambda w, input: min(4, 1 + len(input.datasets) // 8)
     resources:
         mem_mb=4000,
         runtime=60,

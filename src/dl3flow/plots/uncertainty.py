@@ -76,7 +76,7 @@ def draw_contours(parent: SubFigure, product: FitResult) -> None:
         axes.set_ylabel(_label(names[1], best[1].unit, py))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(4))
-        axes.legend(loc="upper right", fontsize=7.5)
+        style.legend_above(axes, 3)
 
 
 def _panels(parent: SubFigure, n: int) -> list[Axes]:

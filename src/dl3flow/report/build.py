@@ -149,7 +149,11 @@ def build_report(
                 "stat": f"{fit.stat:.2f}",
                 "parameters": parameter_table(name, fit),
                 "systematics": systematics_table(name, fit),
-                "references": [reference_table(name, fit, r) for r in references if r["fit"] == name],
+                "references": [
+                    (reference_table(name, fit, r), _as_sentence(r.get("note", "")))
+                    for r in references
+                    if r["fit"] == name
+                ],
                 "datasets": dataset_table(name, fit),
                 "covariance": covariance_table(name, fit),
                 "correlation": correlation_table(name, fit),
@@ -377,7 +381,7 @@ def _summary(
         if r["fit"] in fits
     ]
     rows += [["Simulated truth", sentence(n, r), f"fit {n}"] for n, r in comparisons.items() if r]
-    return Table("Key results", ["Quantity", "Result", "Where"], rows)
+    return Table("Key results", ["Quantity", "Result", "Where"], rows, is_open=True)
 
 
 def _as_sentence(text: str) -> str:

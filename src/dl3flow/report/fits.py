@@ -208,12 +208,12 @@ class Published(NamedTuple):
 
 def published(fit: FitResult, values: Mapping[str, Sequence[float | None]]) -> list[Published]:
     """Parameters of a fit beside published values (value, error or None) by full name."""
-    known = fit.models.parameters()
-    return [
-        Published(known[name], name, float(value), math.nan if error is None else float(error))
-        for name, (value, error) in values.items()
-        if name in known and value is not None
-    ]
+    found = []
+    for name, p in fit.models.parameters().items():
+        value, error = values.get(name, (None, None))
+        if value is not None:
+            found.append(Published(p, name, float(value), math.nan if error is None else float(error)))
+    return found
 
 
 def reference_table(name: str, fit: FitResult, reference: Mapping[str, Any]) -> Table:
@@ -237,8 +237,7 @@ def reference_table(name: str, fit: FitResult, reference: Mapping[str, Any]) -> 
         "Difference (published σ)",
         "Errors, ours / theirs",
     ]
-    note = f"; {reference['note']}" if reference.get("note") else ""
-    return Table(f"Fit {name} beside {reference['label']}{note}", headings, rows)
+    return Table(f"Fit {name} beside {reference['label']}", headings, rows)
 
 
 def reference_sentence(fit: FitResult, reference: Mapping[str, Any]) -> str:
@@ -248,7 +247,7 @@ def reference_sentence(fit: FitResult, reference: Mapping[str, Any]) -> str:
         return f"{reference['label']}: no published error to compare with."
     worst = max(found, key=lambda row: abs(row.difference))
     return (
-        f"{reference['label']}: {len(found)} parameters, the largest difference is {_signed(worst.difference)} published σ "
+        f"{reference['label']}: {len(found)} parameter{'s' if len(found) > 1 else ''}, the largest difference is {_signed(worst.difference)} published σ "
         f"({worst.name})."
     )
 

@@ -44,11 +44,12 @@ class Table:
     caption: str
     headings: Sequence[str | Markup]
     rows: Sequence[Sequence[str | Markup]]
+    is_open: bool = False
 
     @property
     def is_long(self) -> bool:
         """True for a table that stays folded until it is asked for."""
-        return len(self.rows) > _MOST_OPEN_ROWS
+        return not self.is_open and len(self.rows) > _MOST_OPEN_ROWS
 
     def is_text(self, column: int) -> bool:
         """True for a column of words, which stands at the left."""
