@@ -179,6 +179,8 @@ BAD = {
     ),
     "spectrum as norm": (swap("type: pl-norm", "type: pl"), "unknown norm model 'pl'"),
     "model type": (swap("type: SkyModel", "type: Skymodel"), "did you mean 'SkyModel'"),
+    "model type as list": (swap("type: SkyModel", "type: [SkyModel]"), "unknown model type"),
+    "type as list": (swap("type: pl-norm", "type: [pl-norm]"), "unknown norm model"),
     "parameter": (
         swap("name: index", "name: indx"),
         "unknown parameter 'indx' of 'power_law': did you mean 'index'",

@@ -180,6 +180,13 @@ def test_other_files_for_a_light_curve(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=words):
             parsed(f"  spectral: {POWER_LAW}\n" + temporal.format(name), tmp_path)
+    with pytest.raises(
+        InputError, match="temporal.scale: 3 is not possible|temporal.scale: '3' is not possible"
+    ):
+        parsed(
+            f"  spectral: {POWER_LAW}\n  temporal: {{type: template, filename: other.fits, scale: 3}}\n",
+            tmp_path,
+        )
     with pytest.raises(InputError, match="in the format 'map' .* is not read"):
         parsed(
             f"  spectral: {POWER_LAW}\n  temporal: {{type: template, filename: other.fits, format: map}}\n",
@@ -306,6 +313,7 @@ def test_parameters_of_a_compound_are_linked_by_label() -> None:
     ("old", "new", "words"),
     [
         ("operator: mul", "operator: plus", "spectral.operator: unknown operator 'plus'"),
+        ("operator: mul", "operator: [mul]", "spectral.operator: unknown operator"),
         ("operator: mul", "operator: add", "spectral: the operator 'add' cannot join"),
         ("{type: gauss,", "{type: gausss,", "spectral.model1.model2.type: unknown spectral model 'gausss'"),
         (

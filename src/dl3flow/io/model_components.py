@@ -104,7 +104,7 @@ def _find(entry: Mapping[str, Any], part: str, where: str) -> Plugin:
         if isinstance(kind, str) and kind in registry.entries():
             plugin = registry.find(kind, where)
             return _as_factor(plugin, entry) if registry is SPECTRAL_MODELS else plugin
-    if part == "norm" and kind in SPECTRAL_MODELS.entries():
+    if part == "norm" and isinstance(kind, str) and kind in SPECTRAL_MODELS.entries():
         plugin = SPECTRAL_MODELS.find(kind, where)
         if (factor := _as_factor(plugin, entry)) is not plugin:
             return factor
@@ -130,11 +130,11 @@ def _parse_compound(
             raise InputError(f"{where}: a compound needs `{key}:` with a `type`, found {entry.get(key)!r}")
         parts.append(_parse(entry[key], "spectral", f"{where}.{key}", folder, is_counts))
     operator = entry.get("operator")
-    if operator not in OPERATORS:
+    if not isinstance(operator, str) or operator not in OPERATORS:
         raise InputError(
             f"{where}.operator: unknown operator '{operator}': {choices(str(operator), OPERATORS)}"
         )
-    found = compound(str(operator), parts[0], parts[1])
+    found = compound(operator, parts[0], parts[1])
     flux_power(found, where)
     return found
 
@@ -145,19 +145,25 @@ def _parse_options(
     """What is not a parameter: read from the file that the entry names, or given; ``frame`` of a spatial model."""
     reader = plugin.companions.get("reads")
     own = [name for name in plugin.options if name not in _FILE_KEYS]
-    extra = (*(("frame",) if part == "spatial" else ()), *(("scale",) if part == "temporal" else ()))
-    named = ("reference",) if reader == "ebl" else ()
-    check_keys(entry, ("type", "parameters", *own, *extra, *(_FILE_KEYS if reader else ()), *named), where)
+    extra = (
+        *(("frame",) if part == "spatial" else ()),
+        *(_FILE_KEYS if reader else ()),
+        *(("reference",) if reader == "ebl" else ()),
+    )
+    check_keys(entry, ("type", "parameters", *own, *extra), where)
+    given = {
+        name: _parse_option(entry[name], plugin.options[name][0], f"{where}.{name}", is_counts)
+        for name in own
+        if name in entry
+    }
     options: dict[str, Any] = {}
     source = find_source(str(reader), entry, folder, where) if reader else None
     if source is not None:
         options = {**read_options(str(reader), source[0], entry, where), "filename": source[1]}
         options |= {key: str(entry[key]) for key in ("format", "unit") if entry.get(key) is not None}
+    options |= given
     for name in own:
-        hint, default = plugin.options[name]
-        if name in entry:
-            options[name] = _parse_option(entry[name], hint, f"{where}.{name}", is_counts)
-        elif name not in options and default is Argument.empty:
+        if name not in options and plugin.options[name][1] is Argument.empty:
             advice = f"`filename` or `{name}`" if reader else f"`{name}`"
             raise InputError(f"{where}: '{plugin.name}' needs {advice}: give it")
     if part == "spatial":

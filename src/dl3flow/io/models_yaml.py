@@ -278,7 +278,7 @@ def _parse_model(entry: Any, where: str, folder: Path) -> Source | BackgroundMod
         )
     kind = entry.get("type", "SkyModel")
     kind = _TAGS.get(kind, kind) if isinstance(kind, str) else kind
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         raise InputError(f"{where}.type: unknown model type '{kind}': {choices(str(kind), _KEYS)}")
     datasets = _parse_datasets(entry.get("datasets_names"), where)
     fallback = None if kind == "SkyModel" else f"{datasets[0]}-bkg" if datasets else "bkg"
