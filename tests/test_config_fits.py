@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import pytest
 import yaml
+from astropy.table import Table
 
 from dl3flow.config import load_config
 from dl3flow.errors import InputError
@@ -317,3 +319,25 @@ def test_files_of_models_are_inputs_of_what_reads_them(fit: Callable[..., Fit], 
     Path("a.yaml").write_text(json.dumps(content))
     with pytest.raises(InputError, match="own"):
         load_config(config, "config.yaml")
+
+
+def test_a_table_beside_the_model_file_is_an_input_named_from_the_working_directory(
+    fit: Callable[..., Fit], tmp_path: Path
+) -> None:
+    columns = {"TIME": [0.0, 12.0] * u.h, "NORM": [1.0, 1.0]}
+    (tmp_path / "models").mkdir()
+    Table(columns, meta={"MJDREFI": 60000, "MJDREFF": 0.0, "TIMESYS": "tt"}).write(
+        tmp_path / "models/curve.fits"
+    )
+    fit()
+    content = json.loads(Path("a.yaml").read_text())
+    models = content.pop("models")
+    models["components"][0]["temporal"] = {"type": "template", "filename": "curve.fits", "scale": "tt"}
+    Path("models/m.yaml").write_text(json.dumps(models))
+    Path("a.yaml").write_text(json.dumps({**content, "models": "models/m.yaml"}))
+    config = {"analyses": ["a.yaml"], "data": {"sim": {"simulate": "sim.yaml"}}}
+    analysis = load_config(config, "config.yaml").analyses["a"]
+    assert analysis.model_inputs["model_files"] == ("models/curve.fits",)
+    # a job has the text alone
+    (component,) = options(analysis.fits["one"])["models"]["components"]
+    assert component["temporal"]["filename"] == "models/curve.fits"
