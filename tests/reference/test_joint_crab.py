@@ -12,6 +12,7 @@ from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.limits import limit_energies
 from dl3flow.fit.minimise import fit
+from dl3flow.fit.systematics import add_responses
 from dl3flow.io.datasets import input_files
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.gadf_index import read_index
@@ -89,13 +90,47 @@ def test_stored_spectra(name: str, stored: dict[str, list[Dataset]], case: dict[
         assert mask.sum() == row["n_bins_fit"]
         assert off.alpha[mask] == pytest.approx(row["alpha"])
         assert dataset.meta["livetime"] == pytest.approx(row["livetime_s"], rel=1e-6)
-    likelihood = build_likelihood(datasets, crab())
-    for dataset, term, stat in zip(
-        datasets, likelihood.terms, expected["start_stat_per_dataset"], strict=True
-    ):
+    for dataset, stat in zip(datasets, expected["start_stat_per_dataset"], strict=True):
+        alone = build_likelihood([dataset], crab())
         near = ROUGH.get(dataset.name, 1e-3)
-        assert term(likelihood.start, None) == pytest.approx(stat, abs=near), dataset.name
+        assert alone.stat(alone.start) == pytest.approx(stat, abs=near), dataset.name
     _check_fit(datasets, expected)
+
+
+# Nigro et al. (2019): amplitude (1e-12 cm-2 s-1 TeV-1), index, curvature of log10, and the scales, each with its error
+WITH_SCALES = {
+    "crab.amplitude": (38.801, 3.536),
+    "crab.alpha": (2.511, 0.038),
+    "crab.beta": (0.242, 0.028),
+    "fermi-response.energy_scale": (0.004, 0.045),
+    "magic-response.energy_scale": (-0.003, 0.061),
+    "veritas-response.energy_scale": (-0.056, 0.064),
+    "fact-response.energy_scale": (-0.103, 0.066),
+    "hess-response.energy_scale": (0.099, 0.073),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*assumed:UserWarning")
+def test_free_energy_scales(stored: dict[str, list[Dataset]], case: dict[str, Any]) -> None:
+    datasets = _limited(stored["joint"], case, "joint")
+    systematics = [
+        {
+            "name": f"{name}-response",
+            "datasets": [d.name for d in stored[name]],
+            "widths": {"energy_scale": 0.05 if name == "fermi" else 0.15},
+        }
+        for name in INSTRUMENTS
+    ]
+    found = fit(datasets, add_responses(crab(), datasets, systematics))
+    assert found.success, found.message
+    units = {"crab.amplitude": 1e12, "crab.beta": np.log(10)}
+    for name, (value, error) in WITH_SCALES.items():
+        p, unit = found.parameter(name), units.get(name, 1.0)
+        # the published values are rounded to one in the last of their two or three digits
+        assert p.value * unit == pytest.approx(value, abs=0.03 * error), name
+        assert p.error * unit == pytest.approx(error, rel=0.03), name
+    # free scales cannot fit worse than none
+    assert found.stat < case["fits"]["joint"]["total_stat"]
 
 
 def test_quadrature(stored: dict[str, list[Dataset]]) -> None:
