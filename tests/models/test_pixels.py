@@ -220,3 +220,55 @@ def test_where_a_component_is() -> None:
     assert at.frame.name == "galactic"
     assert (at.l.deg, at.b.rad) == pytest.approx((10, 0.1))
     assert declared_position(Component("constant", (Parameter("value", 1.0, u.Unit("sr-1")),))) is None
+
+
+@pytest.mark.parametrize("name", ["gauss", "gauss_by_energy", "disk", "shell"])
+def test_a_source_narrower_than_the_points_moves_smoothly(name: str) -> None:
+    """A tenth of the distance between points: it must not jump from one to the next, nor may its derivatives.
+
+    Within a pixel and on one side of its centre, where a source that small is shared as a point is.
+    """
+    found, values = cases.model(name), cases.values_of(name, **cases.ROUND)
+    if name == "gauss_by_energy":
+        values[3] = 0.0
+    values[2] = 0.1 * np.radians(0.002)
+    grid = PixelGrid.create(cases.WINDOW.part((16, 32), (16, 32)), 10, "icrs")
+    is_free = np.arange(len(values)) < 2
+    energy = cases.energies(found)
+    steps = np.linspace(0, np.radians(-0.004), 31)
+    shares, slopes = [], []
+    for step in steps:
+        at = fraction_derivatives(found, values + step * (np.arange(len(values)) == 1), grid, is_free, energy)
+        shares.append(at[0])
+        slopes.append(at[1][1])
+    change = np.diff(shares, axis=0)
+    mean = 0.5 * (np.array(slopes)[1:] + slopes[:-1]) * (steps[1] - steps[0])
+    assert np.abs(change - mean).max() < 2e-2 * np.abs(change).max()
+
+
+@pytest.mark.parametrize("place", [24.4, 24.47, 24.499, 24.49975])
+@pytest.mark.parametrize("part", [0.05, 0.3])
+def test_a_width_that_points_do_not_resolve_hardly_matters(place: float, part: float) -> None:
+    """Also near a border of two pixels: as wide as a part of the distance between points, what is nearest must not take all.
+
+    Of the bare density the derivative is 2.6 shares per distance of points at one place, and none 0.03 pixels from there.
+    """
+    found = cases.model("gauss")
+    values = cases.values_of("gauss", **cases.ROUND)
+    values[:2] = np.radians([float(v) for v in cases.WINDOW.wcs.all_pix2world(place, 23.8, 0)])
+    grid = PixelGrid.create(cases.WINDOW.part((16, 32), (16, 32)), 10, "icrs")
+    values[2] = part * grid.cell
+    is_free = np.array([False, False, True, False, False])
+    _, gradient, _ = fraction_derivatives(found, values, grid, is_free)
+    assert 1e-5 < np.abs(gradient).max() * grid.cell < 0.2 * part
+
+
+def test_a_width_that_points_resolve_is_left_alone() -> None:
+    found = cases.model("gauss")
+    values = cases.values_of("gauss", sigma=0.006, **cases.ROUND)
+    grid = PixelGrid.create(cases.WINDOW.part((16, 32), (16, 32)), 10, "icrs")
+    sampled = found.companions["expand"](
+        grid.lon, grid.lat, *values, is_free=np.zeros(5, dtype=bool), cell=grid.cell, order=0
+    ).density
+    bare = found.function(grid.lon, grid.lat, *values)
+    assert sampled == pytest.approx(bare, abs=1e-7 * bare.max())

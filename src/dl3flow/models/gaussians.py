@@ -14,6 +14,8 @@ _POLES = {"lat_0": (-90.0, 90.0)}
 _TURN = {"e": (0.0, 1.0), "phi": (-180.0, 180.0)}
 # a width of zero is a point, not a division by zero
 _LEAST = 1e-12
+# least width that points resolve, and where it begins to matter, as parts of their distance
+_RESOLVED, _BLENDED = 0.6, 0.8
 # -ln of the density, relative to the centre, at the edge of a window: it must not show in differences of the likelihood
 _EDGE = 18.0
 
@@ -75,6 +77,39 @@ def _round_gauss(
     )
 
 
+def _resolved_width(sigma: Any, cell: float) -> tuple[Any, Any, Any]:
+    """Width of at least what points at this distance resolve, and its first and second derivative by ``sigma``.
+
+    Narrower, a Gaussian falls between the points and jumps from one to the next. Where it is three times as wide as their
+    distance, as `oversampling` has it, its square is the same to a part in 10^7.
+    """
+    if cell == 0:
+        return sigma, 1.0, 0.0
+    extra = _RESOLVED**2 * cell**2 * np.exp(-((sigma / (_BLENDED * cell)) ** 2))
+    width = np.sqrt(sigma**2 + extra)
+    slope = 1 - extra / (_BLENDED * cell) ** 2
+    bend = extra / (_BLENDED * cell) ** 4
+    return (
+        width,
+        sigma * slope / width,
+        (slope + 2 * sigma**2 * bend) / width - (sigma * slope) ** 2 / width**3,
+    )
+
+
+def _sampled_gauss(
+    lon: np.ndarray, lat: np.ndarray, lon_0: float, lat_0: float, sigma: Any, order: int, cell: float
+) -> tuple[np.ndarray, list[np.ndarray], dict[tuple[int, int], np.ndarray]]:
+    """`_round_gauss` of `_resolved_width`, with its derivatives by ``sigma`` itself."""
+    width, slope, bend = _resolved_width(sigma, cell)
+    f, first, second = _round_gauss(lon, lat, lon_0, lat_0, width, order)
+    if order > 1:
+        second[2, 2] = second[2, 2] * slope**2 + first[2] * bend
+        second[0, 2], second[1, 2] = second[0, 2] * slope, second[1, 2] * slope
+    if order > 0:
+        first[2] = first[2] * slope
+    return f, first, second
+
+
 def _expand_gauss(
     lon: np.ndarray,
     lat: np.ndarray,
@@ -90,7 +125,7 @@ def _expand_gauss(
 ) -> Expansion:
     free = [int(k) for k in np.flatnonzero(is_free)]
     if e == 0:
-        f, first, second = _round_gauss(lon, lat, lon_0, lat_0, sigma, order)
+        f, first, second = _sampled_gauss(lon, lat, lon_0, lat_0, sigma, order, cell)
         # by e and phi a circle does not change to first order
         rows = [first[k] if k < 3 else np.zeros_like(f) for k in free] if order else []
         is_round = order == 2 and not is_free[3:].any()
@@ -266,7 +301,7 @@ def _expand_by_energy(
     energy = energy.reshape(*energy.shape, *(1,) * np.ndim(lon))
     ratio, log_e = _width_at(energy, 1.0, delta, reference), np.log(energy / reference)
     width = sigma * ratio
-    f, first, second = _round_gauss(lon, lat, lon_0, lat_0, width, order)
+    f, first, second = _sampled_gauss(lon, lat, lon_0, lat_0, width, order, cell)
     free = np.flatnonzero(is_free)
     if order == 0:
         return Expansion(f)
