@@ -16,6 +16,7 @@ from dl3flow.fit.propagate import (
     error_band,
     integral_flux,
     pivot_energy,
+    spectral_numbers,
 )
 from dl3flow.models.source import Component, Models, Parameter, Source
 
@@ -269,3 +270,27 @@ def test_table_of_a_butterfly() -> None:
 def test_a_covariance_that_is_no_number_is_refused() -> None:
     with pytest.raises(InputError, match="covariance is not finite"):
         error_band(_power_law([[np.nan, 0], [0, 0.04]]), "s", 1 * u.TeV)
+
+
+def test_numbers_for_a_table_of_results() -> None:
+    """A power law between 1 and 10 TeV, the range of the data: 3.6e-11 above 1 TeV, 1.2e-11 above 2.5 TeV."""
+    a, g = 4e-12, 0.2
+    known = _power_law([[a**2, -0.5 * a * g], [-0.5 * a * g, g**2]])
+    result = _result(known.models, known.free, known.covariance, [1.0, 10.0])
+    (found,) = spectral_numbers(result).values()
+    assert list(found) == ["pivot energy", "flux, 1 to 10 TeV", "energy flux, 1 to 10 TeV"]
+    assert found["pivot energy"].value.to_value(u.TeV) == pytest.approx(np.exp(-0.25))
+    flux = found["flux, 1 to 10 TeV"]
+    assert flux.value.to_value("cm-2 s-1") == pytest.approx(3.6e-11)
+    # the mean of ln E over the photons is (1 - (1 + ln 10) / 10) / 0.9
+    mean = (1 - (1 + np.log(10)) / 10) / 0.9
+    assert float(flux.error / flux.value) == pytest.approx(np.sqrt(0.01 + 0.02 * mean + 0.04 * mean**2))
+    several = spectral_numbers(result, [2.5, 5.0, 20.0] * u.TeV)["s"]
+    assert several["flux, 2.5 to 10 TeV"].value.to_value("cm-2 s-1") == pytest.approx(1.2e-11)
+    # 20 TeV is beyond the data
+    assert sum(name.startswith("flux") for name in several) == 2
+    every = known.models.parameters()
+    frozen = known.models.with_parameters(
+        {n: Parameter(p.name, p.value, p.unit, frozen=True) for n, p in every.items()}
+    )
+    assert spectral_numbers(_result(frozen, (), np.zeros((0, 0)), [1.0, 10.0])) == {}

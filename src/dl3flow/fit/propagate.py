@@ -463,3 +463,42 @@ def _known_range(result: FitResult, binding: Binding) -> tuple[float, float]:
     values = zip(binding.start, binding.plugin.units, strict=True)
     reference = next((float(v) for v, unit in values if unit == ENERGY and v > 0), 1.0)
     return reference * 10.0**-_DECADES_AROUND, reference * 10.0**_DECADES_AROUND
+
+
+def spectral_numbers(
+    result: FitResult, thresholds: u.Quantity | None = None
+) -> dict[str, dict[str, Derived]]:
+    """What a table of a fit's results says of each spectrum beside its parameters.
+
+    Parameters
+    ----------
+    result : FitResult
+    thresholds : Quantity, shape (n,), or None
+        Lowest energies of integral fluxes; None is the lowest energy of the fit's counts.
+
+    Returns
+    -------
+    numbers : dict by name of source
+        ``pivot energy`` (without an error), and for each threshold ``flux, LOW to HIGH TeV`` and ``energy flux, ...``, up
+        to the highest energy of the fit's counts. Sources without a free spectral parameter, or whose spectrum has no finite
+        flux, are left out.
+    """
+    numbers: dict[str, dict[str, Derived]] = {}
+    for source in result.models.sources:
+        binding = _spectrum(result, source.name)
+        if not binding.is_free.any():
+            continue
+        low, high = fitted_range(result, source.name)
+        own: dict[str, Derived] = {}
+        pivot = pivot_energy(result, source.name)
+        if np.isfinite(pivot):
+            none = np.zeros(()) * ENERGY
+            own["pivot energy"] = Derived(pivot, none, none, np.zeros((1, 1)))
+        for threshold in [low] if thresholds is None else [t for t in thresholds if t < high]:
+            above = f"{threshold.to_value(ENERGY):.3g} to {high.to_value(ENERGY):.3g} TeV"
+            for name, integral in (("flux", integral_flux), ("energy flux", energy_flux)):
+                found = integral(result, source.name, threshold, high)
+                if np.isfinite(found.value):
+                    own[f"{name}, {above}"] = found
+        numbers[source.name] = own
+    return numbers
