@@ -148,6 +148,11 @@ def test_linked_parameters_are_one(tmp_path):
     write_models(tmp_path / "m.yaml", models, ("crab.index",), np.array([[0.25]]), None)
     assert read_models(tmp_path / "m.yaml").parameters()["run-bkg.tilt"].error == 0.5
     assert "run-bkg.tilt" not in read_covariance(tmp_path / "m.yaml")[0]
+    # others link parameters of one name only
+    mapping = models_to_mapping(models)
+    assert mapping["links"] == {"shared": ["crab.index", "run-bkg.tilt"]}
+    assert "link:" not in (tmp_path / "m.yaml").read_text()
+    assert str(parse_models(mapping, "x")) == str(models)
 
 
 def test_numbers_as_text_and_null_limits_are_understood():
@@ -287,6 +292,19 @@ BAD = {
     "no map": (
         swap("type: FoVBackgroundModel", "type: TemplateNPredModel"),
         "filename: expected the name of a file",
+    ),
+    "links": (CRAB + "links: {a: crab.index}\n", "links: expected labels with lists of parameters"),
+    "unknown link": (
+        CRAB + "links: {a: [crab.indx, run-bkg.norm]}\n",
+        "links.a: unknown parameter 'crab.indx'",
+    ),
+    "one link": (
+        CRAB + "links: {a: [crab.index]}\n",
+        "crab.index.link: no other parameter has the label 'a'",
+    ),
+    "other values": (
+        CRAB + "links: {a: [crab.index, run-bkg.norm]}\n",
+        "is linked to crab.index but has another value",
     ),
     "responses": (CRAB + "responses: {a: 1}\n", "`responses` must be a list"),
     "response": (

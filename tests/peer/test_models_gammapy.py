@@ -1,5 +1,6 @@
 """Every model that gammapy has too, through the model files of both: equal values, states and covariances."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def varied(model: Any) -> Any:
         elif par.value == 0:
             par.value = {"e": 0.4, "phi": 30.0, "f1": -3e-10, "f2": 1e-18}.get(par.name, 0.05)
         elif np.isfinite(par.value) and "Template" not in type(model).__name__:
-            par.value *= 1 + 0.07 * (n + 1)
+            par.value *= 1 - 0.05 * (n + 1)
         if n % 2 and par.name not in ("redshift", "alpha_norm"):
             par.frozen = not par.frozen
         if n % 3 == 0 and np.isfinite(par.value) and np.isnan(par.min):
@@ -253,6 +254,33 @@ def test_a_nested_compound_with_parameters_of_one_name(tmp_path: Path) -> None:
     names, covariance = read_covariance(tmp_path / "theirs.yaml")
     write_models(tmp_path / "ours.yaml", ours, names, covariance, None)
     assert_same(Models.read(tmp_path / "theirs.yaml"), Models.read(tmp_path / "ours.yaml"))
+
+
+def test_links_within_a_compound_and_between_other_names(tmp_path: Path) -> None:
+    spectrum = peer.PowerLawSpectralModel() * peer.PowerLawNormSpectralModel()
+    spectrum.model2.reference = spectrum.model1.reference
+    theirs = with_covariance(Models([SkyModel(spectrum, peer.PointSpatialModel(), name="mine")]))
+    theirs.write(tmp_path / "theirs.yaml")
+    ours = read_models(tmp_path / "theirs.yaml")
+    names, covariance = read_covariance(tmp_path / "theirs.yaml")
+    write_models(tmp_path / "ours.yaml", ours, names, covariance, None)
+    again = Models.read(tmp_path / "ours.yaml")
+    assert states(Models.read(tmp_path / "theirs.yaml")) == states(again)
+    assert again["mine"].spectral_model.model2.reference is again["mine"].spectral_model.model1.reference
+    # the peer cannot link parameters of two names: it must still read the file
+    parameters = ours.parameters()
+    linked = ours.with_parameters(
+        {
+            name: replace(parameters[name], link="together", value=1.5, frozen=False)
+            for name in ("mine.index", "mine.norm")
+        }
+    )
+    free = ("mine.amplitude", "mine.index", "mine.lon_0", "mine.lat_0")
+    write_models(tmp_path / "ours.yaml", linked, free, np.diag([1e-26, 0.04, 1.0, 1.0]), None)
+    again = Models.read(tmp_path / "ours.yaml")
+    assert [again.parameters[name].value for name in ("index", "norm")] == [1.5, 1.5]
+    assert [again.parameters[name].error for name in ("index", "norm")] == pytest.approx([0.2, 0.2])
+    assert read_covariance(tmp_path / "ours.yaml")[0] == free
 
 
 VALUES = {

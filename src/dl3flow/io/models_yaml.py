@@ -1,7 +1,8 @@
 """Models as the field's YAML (``components: ...``), with their covariance beside it as a table of text.
 
-A file leaves out what has its default value. Systematic errors of responses, which the field's files do not have, are
-under a key of their own, ``responses``, with a covariance of their own that holds all parameters: others read the rest.
+A file leaves out what has its default value. What the field's files do not have stands under keys of its own, which
+other readers pass over: links between parameters of different names under ``links``, and systematic errors of responses
+under ``responses``, with a covariance of their own that holds all parameters.
 """
 
 import math
@@ -20,7 +21,13 @@ from dl3flow import __version__
 from dl3flow.errors import InputError, choices
 from dl3flow.io.files import write_product, write_text
 from dl3flow.io.model_components import component_entry, parse_component, reader_of
-from dl3flow.io.model_covariance import covariance_of, covariance_table, free_names, with_errors
+from dl3flow.io.model_covariance import (
+    covariance_of,
+    covariance_table,
+    file_names,
+    free_names,
+    with_errors,
+)
 from dl3flow.io.model_parameters import Usual, check_keys, given_parameters, parameter_entry, parse_parameter
 from dl3flow.io.model_tables import find_file, find_source
 from dl3flow.io.provenance import Provenance
@@ -38,7 +45,7 @@ from dl3flow.models.source import (
     full_names,
 )
 
-_TOP = ("components", "covariance", "metadata", "checksum", "responses", "responses_covariance")
+_TOP = ("components", "covariance", "metadata", "checksum", "responses", "responses_covariance", "links")
 _IRFS = ("exposure", "psf", "edisp")
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "SkyModel": ("name", "type", "spectral", "spatial", "temporal", "datasets_names", "apply_irf"),
@@ -138,12 +145,27 @@ def models_to_mapping(models: Models) -> dict[str, Any]:
 
     Responses, if there are any, are under ``responses``, which other readers of such files pass over.
     """
+    links = _mixed_links(models)
+    plain = {name: replace(models.parameters()[name], link="") for names in links.values() for name in names}
+    models = models.with_parameters(plain)
     components = [_source_entry(model) for model in models.sources]
     components += [_background_entry(model) for model in models.backgrounds]
     found: dict[str, Any] = {"components": components}
     if models.responses:
         found["responses"] = [_response_entry(model) for model in models.responses]
-    return found
+    return {**found, "links": links} if links else found
+
+
+def _mixed_links(models: Models) -> dict[str, list[str]]:
+    """Full names by label of linked parameters that have different names, which others cannot link."""
+    groups: dict[str, list[str]] = {}
+    parameters = models.parameters()
+    for name, parameter in parameters.items():
+        if parameter.link:
+            groups.setdefault(parameter.link, []).append(name)
+    # the second `reference` of a compound has another name here, but not in a file
+    own = {name: text.rsplit(".", 1)[-1] for name, text in file_names(models, with_responses=True).items()}
+    return {label: names for label, names in groups.items() if len({own[name] for name in names}) > 1}
 
 
 def _named(model: Model, kind: str | None) -> dict[str, Any]:
@@ -222,7 +244,23 @@ def parse_models(mapping: Any, where: str, folder: Path = Path()) -> Models:
         for entry, model in zip([*components, *responses], found, strict=True)
         for name in _given(entry, model)
     }
-    return _resolve_links(models, where, given)
+    return _resolve_links(_with_links(models, mapping.get("links") or {}, f"{where}: links"), where, given)
+
+
+def _with_links(models: Models, links: Any, where: str) -> Models:
+    """Models whose parameters carry the labels under which a file lists their full names."""
+    if not isinstance(links, Mapping) or not all(isinstance(names, list) for names in links.values()):
+        raise InputError(f"{where}: expected labels with lists of parameters, found {links!r}")
+    parameters = models.parameters()
+    changed: dict[str, Parameter] = {}
+    for label, names in links.items():
+        for name in names:
+            if not isinstance(name, str) or name not in parameters:
+                raise InputError(
+                    f"{where}.{label}: unknown parameter '{name}': {choices(str(name), parameters)}"
+                )
+            changed[name] = replace(parameters[name], link=str(label))
+    return models.with_parameters(changed)
 
 
 def model_files(mapping: Any, where: str, folder: Path = Path()) -> list[Path]:
