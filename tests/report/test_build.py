@@ -410,6 +410,7 @@ def test_errors_to_both_sides_groups_and_systematic_errors_are_told(arguments, f
     words = Page(build_report(**arguments)).words
     for text in ("2.613 +0.090−0.070", "−0.060 ± 0.050", "0 ± 0.15", "−0.40", "11, 12"):
         assert text in words, text
+    assert "run1-response.exposure_scale" not in words
     # 1.2e-13 / sqrt(1.3315e-23 x 0.006561)
     assert "0.406" in words
 

@@ -61,12 +61,14 @@ def parameter_table(name: str, fit: FitResult) -> Table:
     parameters = fit.models.parameters()
     rows: list[list[str | Markup]] = []
     has_sides = bool(fit.minos)
+    # scales of responses that nothing varies say nothing
+    fixed = {f"{m.name}.{p.name}" for m in fit.models.responses for p in m.scale.parameters if p.frozen}
     for key in (*fit.free, *(k for k in parameters if k not in fit.free)):
-        if key not in parameters:
+        if key not in parameters or key in fixed:
             continue
         p, is_free = parameters[key], key in fit.free
-        limits = (
-            f"{'−∞' if math.isnan(p.min) else f'{p.min:g}'} to {'∞' if math.isnan(p.max) else f'{p.max:g}'}"
+        limits = f"{'−∞' if math.isnan(p.min) else f'{p.min:g}'} to {'∞' if math.isnan(p.max) else f'{p.max:g}'}".replace(
+            "-", "−"
         )
         value = with_error(p.value, p.error) if is_free else general(p.value)
         free = (
