@@ -1,8 +1,10 @@
 """DL4, with or without a fit, to DL5: excess, significance and residual maps.
 
 Inputs: datasets; external (files of data reduced elsewhere); fit (a fit.json, or none).
+Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: map.
-Options: estimator (name and its options), inputs (what the external files are), energy and region (limits by reduction, {} for none).
+Options: estimator (name and its options), inputs (what the external files are), energy and region (limits by reduction, {} for none),
+groups (of observations that are stacked).
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """DL4 to DL5: fit the models to the datasets.
 
 Inputs: datasets; external (files of data reduced elsewhere).
+Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: fit, models, covariance.
 Options: models (components), free (background parameters), systematics, minos, profiles, contours, inputs (what the external
 files are), energy and region (limits by reduction), groups (of observations that are stacked), precision (float64 or float32).

@@ -1,6 +1,7 @@
 """DL4 or DL5 to a picture, as SVG and PNG.
 
 Inputs: product; fit (a fit.json, or none).
+Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: svg, png.
 Options: plot, analysis, sources (positions to mark on a map without a fit).
 """

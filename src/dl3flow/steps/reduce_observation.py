@@ -1,6 +1,7 @@
 """DL3 to DL4: bin one observation, with responses, safe mask and background; a record of why, where that fails.
 
 Inputs: events; responses; mask; off (events of further runs); off_responses; models (background models).
+Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: dataset.
 Options: name, run (entry, events), recipe, safe_mask, background, off (runs).
 """

@@ -1,6 +1,7 @@
 """All products of an analysis to its report.
 
 Inputs: observations, fits, tables, plots.
+Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: report.
 Options: analysis, truth, references.
 """
