@@ -4,7 +4,9 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from scipy.special import erf
 
+from dl3flow.errors import InputError
 from dl3flow.geometry import fov
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.pixels import (
@@ -14,6 +16,7 @@ from dl3flow.models.pixels import (
     fraction_derivatives,
     oversampling,
     pixel_fractions,
+    pixel_integrals,
     radius,
 )
 from dl3flow.models.resolve import ModelFunction
@@ -272,3 +275,25 @@ def test_a_width_that_points_resolve_is_left_alone() -> None:
     ).density
     bare = found.function(grid.lon, grid.lat, *values)
     assert sampled == pytest.approx(bare, abs=1e-7 * bare.max())
+
+
+def test_a_shape_that_depends_on_energy_wants_energies() -> None:
+    found, values = cases.model("gauss_by_energy"), cases.values_of("gauss_by_energy")
+    grid = PixelGrid.create(cases.WINDOW, 1, "icrs")
+    for ask in (
+        lambda: pixel_fractions(found, values, grid),
+        lambda: oversampling(found, values, cases.WINDOW),
+        lambda: radius(found, values),
+    ):
+        with pytest.raises(InputError, match="its shape depends on energy, which only maps take"):
+            ask()
+
+
+def test_integrals_are_neither_scaled_nor_moved() -> None:
+    found, values = cases.model("gauss"), cases.values_of("gauss", sigma=0.3, **cases.ROUND)
+    grid = PixelGrid.create(cases.WINDOW, 1, "icrs")
+    whole = pixel_integrals(found, values, grid)
+    # a window of 0.98 deg holds erf(0.49 / 0.3 sqrt(2))^2 of it
+    assert whole.sum() == pytest.approx(erf(0.49 / 0.3 / np.sqrt(2)) ** 2, abs=2e-3)
+    template = pixel_integrals(cases.model("template"), np.radians([83.6, 22.0]), grid)
+    assert template.sum() == pytest.approx(1, abs=2e-3)

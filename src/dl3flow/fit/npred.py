@@ -32,6 +32,7 @@ from dl3flow.models.pixels import (
     depends_on_energy,
     oversampling,
     pixel_fractions,
+    pixel_integrals,
     radius,
 )
 from dl3flow.models.resolve import ModelFunction
@@ -399,7 +400,7 @@ def share_at(
     if radius(spatial, values) < _RESOLVED * np.radians(region.grid.binsz):
         # too small for the pixels: its place counts, and its sum is one
         return float((pixel_fractions(spatial, values, grid) * region.cover).sum())
-    return float((grid.averaged(spatial.function(grid.lon, grid.lat, *values)) * region.cover).sum())
+    return float((pixel_integrals(spatial, values, grid) * region.cover).sum())
 
 
 def weigh_background(

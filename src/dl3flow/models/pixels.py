@@ -8,6 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
+from dl3flow.errors import InputError
 from dl3flow.geometry import fov
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.resolve import ModelFunction, resolve
@@ -111,6 +112,14 @@ def pixel_fractions(
     fractions : array, shape (n_lat, n_lon), or (n_true, n_lat, n_lon) of a model whose shape depends on energy
     """
     return _pixelised(model, values, grid, energy, np.zeros(len(values), dtype=bool), 0).density
+
+
+def pixel_integrals(
+    model: ModelFunction, values: np.ndarray, grid: PixelGrid, energy: np.ndarray | None = None
+) -> np.ndarray:
+    """Density averaged over each pixel times its solid angle, as `pixel_fractions` before they are scaled and moved."""
+    found = _evaluated(model, values, grid, energy, np.zeros(len(values), dtype=bool), 0)
+    return grid.averaged(_finite(found).density)
 
 
 def fraction_derivatives(
@@ -226,6 +235,7 @@ def _evaluated(
     is_free: np.ndarray,
     order: int,
 ) -> Expansion:
+    _check_energy(model, energy)
     directions = (grid.lon, grid.lat) if "by_energy" not in model.companions else (grid.lon, grid.lat, energy)
     expand = model.companions.get("expand")
     if expand is not None:
@@ -450,8 +460,17 @@ def radius(model: ModelFunction, values: np.ndarray, energy: np.ndarray | None =
 
 
 def _at_energies(name: str, model: ModelFunction, values: np.ndarray, energy: np.ndarray | None) -> float:
+    _check_energy(model, energy)
     at = {"energy": energy} if depends_on_energy(model) else {}
     return float(model.companions[name](*values, **at))
+
+
+def _check_energy(model: ModelFunction, energy: np.ndarray | None) -> None:
+    if energy is None and depends_on_energy(model):
+        raise InputError(
+            f"spatial model '{model.name}': its shape depends on energy, which only maps take: restrict the source to them by "
+            "`datasets_names`, or give it another shape"
+        )
 
 
 def declared_position(component: Component) -> SkyCoord | None:
