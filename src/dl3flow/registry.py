@@ -191,5 +191,8 @@ class Registry:
         """Hold exactly these names and tags."""
         self._plugins = dict(entries)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._plugins
+
     def __iter__(self) -> Iterator[Plugin]:
         return iter([self._plugins[name] for name in self.names()])

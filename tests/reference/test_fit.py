@@ -131,8 +131,9 @@ def test_curvature_error(
 
 def test_joint_stat_per_run(joint_runs: list[Dataset], joint_case: dict[str, Any]) -> None:
     for shape in ("point", "gauss"):
-        likelihood = build_likelihood(joint_runs, add_backgrounds(joint_runs, crab("pl", shape), ["norm"]))
-        found = [term(likelihood.start, None) for term in likelihood.terms]
+        models = add_backgrounds(joint_runs, crab("pl", shape), ["norm"])
+        alone = [build_likelihood([run], models) for run in joint_runs]
+        found = [likelihood.stat(likelihood.start) for likelihood in alone]
         expected = joint_case["fixed"][f"pl|{shape}|start values, all bkg norms 1"]
         for dataset, stat, reference_stat in zip(
             joint_runs, found, expected["stat_sum_per_run"], strict=True

@@ -1,6 +1,6 @@
 """Where the entries of a fit's free vector may lie, and how far one step may take them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import astropy.units as u
 import numpy as np
@@ -15,8 +15,11 @@ from dl3flow.models.source import Models, Parameter
 _POSITION = ("lon_0", "lat_0")
 _LARGEST_STEP = 0.2 * u.deg
 _SMALLEST_SIZE = 1e-4 * u.deg
-# of a value, or of its error where that is larger, in one step
-_DOWN, _UP, _ERRORS = 0.7, 1.5, 3.0
+# in one step: of a strength, of another value, or of its error where that is larger
+_DOWN, _UP, _OTHER, _ERRORS = 0.7, 1.5, 0.3, 3.0
+# of a size, whatever its error: a source that has shrunk to a point says nothing of its size any more
+_SHRINK, _GROW = 0.4, 0.8
+STRENGTHS = ("amplitude", "norm", "const", "value")
 
 
 def fit_limits(models: Models) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +43,13 @@ def size_names(models: Models) -> dict[str, str]:
             if size:
                 found[f"{source.name}.{size}"] = source.name
     return found
+
+
+def strength_names(models: Models, names: Sequence[str]) -> tuple[str, ...]:
+    """Entries of the free vector in which the flux of a source is linear."""
+    own = {s.name for s in models.sources}
+    split = [(name, *name.split(".", 1)) for name in names]
+    return tuple(name for name, model, kind in split if model in own and kind in STRENGTHS)
 
 
 def _limits(
@@ -76,10 +86,19 @@ def step_limits(problem: Problem, models: Models) -> StepLimits:
         ]
     )
 
+    sizes = size_names(models)
+    is_strength = np.array([n.rsplit(".", 1)[1] in STRENGTHS for n in problem.names], dtype=bool)
+    is_size = np.array([n in sizes for n in problem.names], dtype=bool)
+
+    def reach(x: np.ndarray, error: np.ndarray, strength: float, size: float) -> np.ndarray:
+        share = np.where(is_strength, strength, _OTHER)
+        free = np.maximum(share * np.abs(x), _ERRORS * error)
+        return np.where(is_position, largest, np.where(is_size, size * np.abs(x), free))
+
     def up(x: np.ndarray, error: np.ndarray) -> np.ndarray:
-        return np.where(is_position, largest, np.maximum(_UP * np.abs(x), _ERRORS * error))
+        return reach(x, error, _UP, _GROW)
 
     def down(x: np.ndarray, error: np.ndarray) -> np.ndarray:
-        return np.where(is_position, largest, np.maximum(_DOWN * np.abs(x), _ERRORS * error))
+        return reach(x, error, _DOWN, _SHRINK)
 
     return StepLimits(down, up, lambda x: holds_all(problem, models, x))

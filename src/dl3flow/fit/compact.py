@@ -333,7 +333,7 @@ def _as_array(number: VariedFunction) -> VariedFunction:
 
     def varied(x: np.ndarray) -> Varied:
         at = number(x)
-        return Varied(at.slots, at.value.reshape(1), at.gradient[:, None], at.curvature[:, :, None])
+        return Varied(at.slots, at.value.reshape(1), at.gradient[:, None], lambda: at.curvature[:, :, None])
 
     return varied
 

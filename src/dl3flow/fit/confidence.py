@@ -198,7 +198,7 @@ def _minuit(ready: _Ready) -> tuple[Minuit, dict[str, float]]:
     def at(point: np.ndarray) -> Evaluation:
         x = best.x.copy()
         x[slots] = np.asarray(point) * scale
-        return evaluate(problem, x, second=False)
+        return evaluate(problem, x, order=1)
 
     function: Callable[[np.ndarray], float] = lambda point: at(point).stat - best.stat  # noqa: E731
     gradient: Callable[[np.ndarray], np.ndarray] = lambda point: at(point).gradient * scale  # noqa: E731

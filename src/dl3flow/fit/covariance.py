@@ -64,11 +64,12 @@ def _smooth_hessian(datasets: Sequence[FitData], found: Minimum) -> np.ndarray:
     follows from it then.
     """
     problem, at = found.problem, found.evaluation
-    points = free_points(datasets, found.models)
-    names = position_names(points, problem.names)
+    names = position_names(free_points(datasets, found.models), problem.names)
     if not names:
         return at.hessian
     parameters = found.models.parameters()
+    free, _ = free_curvature(problem, at)
+    free[[int(np.searchsorted(problem.shared, problem.names.index(name))) for name in names]] = True
     half = 0.5 * pixel_size(datasets)
     hessian = at.hessian.copy()
     places = {name: int(np.searchsorted(problem.shared, problem.names.index(name))) for name in names}
@@ -82,9 +83,11 @@ def _smooth_hessian(datasets: Sequence[FitData], found: Minimum) -> np.ndarray:
         chosen = np.array(list(places.values()))
         block = hessian[np.ix_(chosen, chosen)]
         hessian[np.ix_(chosen, chosen)] = 0.5 * (block + block.T)
-        if not _is_positive(hessian):
-            return at.hessian if _is_positive(at.hessian) else at.fisher
-        errors = np.sqrt(np.diag(2 * solve(hessian, np.eye(len(hessian)))))
+        curved = hessian[np.ix_(free, free)]
+        if not _is_positive(curved):
+            return at.hessian if _is_positive(at.hessian[np.ix_(free, free)]) else at.fisher
+        errors = np.zeros(len(hessian))
+        errors[free] = np.sqrt(np.diag(2 * solve(curved, np.eye(len(curved)))))
         steps = {name: float(errors[k]) for name, k in places.items()}
     return hessian
 
@@ -98,5 +101,5 @@ def _difference(problem: Problem, at: Evaluation, slot: int, step: float) -> np.
     for sign in (1, -1):
         x = at.x.copy()
         x[slot] += sign * room
-        sides.append(evaluate(problem, x, second=False).gradient)
+        sides.append(evaluate(problem, x, order=1).gradient)
     return np.asarray((sides[0] - sides[1]) / (2 * room))

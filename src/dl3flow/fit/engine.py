@@ -9,6 +9,7 @@ evaluation grows linearly with the number of datasets, and the number of evaluat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import scipy
@@ -270,7 +271,7 @@ def holds_all(problem: Problem, models: Models, x: np.ndarray) -> bool:
 
 
 def evaluate(
-    problem: Problem, x: np.ndarray, *, is_smooth: bool = False, without: str = "", second: bool = True
+    problem: Problem, x: np.ndarray, *, is_smooth: bool = False, without: str = "", order: Literal[1, 2] = 2
 ) -> Evaluation:
     """Profiled statistic and its derivatives at ``x``; pure: local entries of ``x`` are only where the search for them starts.
 
@@ -282,8 +283,8 @@ def evaluate(
         Take derivatives of points over a pixel.
     without : str
         Name of a source that is left out.
-    second : bool
-        Second derivatives of templates too; else ``hessian`` lacks them.
+    order : 1 or 2
+        1 leaves out the second derivatives by what shapes templates, which most of the time goes to.
     """
     n_shared = len(problem.shared)
     place = np.full(len(x), -1)
@@ -294,12 +295,12 @@ def evaluate(
         for reach in term.reaches if isinstance(term, CountsTerm) else ():
             if reach.template is not None and (reach.template, reach.length) not in transforms:
                 at = everywhere[reach.template]
-                both = np.concatenate([at.value[None], at.gradient])
-                transforms[reach.template, reach.length] = scipy.fft.rfft2(both, s=reach.length)
+                wanted = at.value[None] if order == 1 else np.concatenate([at.value[None], at.gradient])
+                transforms[reach.template, reach.length] = scipy.fft.rfft2(wanted, s=reach.length)
     fluxes = {spec: function(x) for spec, function in problem.fluxes.items()}
 
     def one(k: int) -> "_Part":
-        return _evaluate_term(problem, k, x, fluxes, everywhere, transforms, without, second)
+        return _evaluate_term(problem, k, x, fluxes, everywhere, transforms, without, order)
 
     if problem.n_threads > 1:
         with ThreadPoolExecutor(problem.n_threads) as pool:
@@ -354,7 +355,7 @@ def _evaluate_term(
     templates: Mapping[TemplateSpec, Varied],
     transforms: Mapping[tuple[TemplateSpec, tuple[int, int]], np.ndarray],
     without: str,
-    second: bool,
+    order: int,
 ) -> _Part:
     term = problem.terms[number]
     local, x = term.local, x.copy()
@@ -379,26 +380,29 @@ def _evaluate_term(
     varies = {spec: len(np.intersect1d(fluxes[spec].slots, local)) > 0 for spec in specs}
     specs = [specs[k] for k in seen]
 
-    def at(x: np.ndarray, wanted: np.ndarray) -> tuple[Measured, list[Varied]]:
+    def at(x: np.ndarray, wanted: np.ndarray, order: int) -> tuple[Measured, list[Varied]]:
         now = [problem.fluxes[spec](x) if varies[spec] else fluxes[spec] for spec in specs]
         if isinstance(term, PointsTerm):
             found = measure_points(term, now, wanted)
         else:
             weights = [weight(x) for weight in term.weights]
-            found = measure(term, arrays, shaped, now, weights, wanted)
+            found = measure(term, arrays, shaped, now, weights, wanted, order)
         return _with_penalties(found, problem, x, wanted, local), now
 
     if len(local):
-        x = _best_local(problem, lambda y: at(y, local)[0], x, local)
-    found, now = at(x, term.slots)
-    hessian = found.hessian.copy()
-    if second and isinstance(term, CountsTerm):
+        x = _best_local(problem, lambda y: at(y, local, 2)[0], x, local)
+    found, now = at(x, term.slots, order)
+    hessian, gradient = found.hessian.copy(), found.gradient.copy()
+    if isinstance(term, CountsTerm):
         for k, reach in enumerate(term.reaches):
             if reach.template is None:
                 continue
             shape = templates[reach.template]
             by_template = backward_map(term, k, arrays, now[k], found.by_bin, shape.value.ndim == 3)
             where = np.searchsorted(term.slots, shape.slots)
+            if order == 1:
+                gradient[where] += 2 * np.tensordot(shape.gradient, by_template, by_template.ndim)
+                continue
             curved = np.tensordot(shape.curvature, by_template, by_template.ndim)
             hessian[np.ix_(where, where)] += 2 * curved
     is_local = np.isin(term.slots, local)
@@ -418,7 +422,7 @@ def _evaluate_term(
     return _Part(
         found.stat,
         slots[kept],
-        found.gradient[kept],
+        gradient[kept],
         reduced,
         fisher,
         local,

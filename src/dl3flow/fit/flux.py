@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,13 +24,19 @@ class Varied:
         Entries of the free vector, each once.
     value : array, shape (...)
     gradient : array, shape (n, ...)
-    curvature : array, shape (n, n, ...)
+    second : function () -> array, shape (n, n, ...)
+        Second derivatives, made when they are asked for.
     """
 
     slots: np.ndarray
     value: np.ndarray
     gradient: np.ndarray
-    curvature: np.ndarray
+    second: Callable[[], np.ndarray]
+
+    @cached_property
+    def curvature(self) -> np.ndarray:
+        """Second derivatives."""
+        return self.second()
 
 
 VariedFunction = Callable[[np.ndarray], Varied]
@@ -60,14 +67,16 @@ def vary_function(
         values = binding.values(x)
         at = np.asarray(function(*values))
         if not len(free):
-            return Varied(slots, at, np.zeros((0, *at.shape)), np.zeros((0, 0, *at.shape)))
+            return Varied(slots, at, np.zeros((0, *at.shape)), lambda: np.zeros((0, 0, *at.shape)))
         by_own = derivative(values, _STEP)
-        step = _GRADIENT_STEP if gradient is not None else _CURVATURE_STEP
-        second = _differences(lambda v: derivative(v, step), values, free, step)
-        second = 0.5 * (second + second.swapaxes(0, 1))
-        by_slot = np.tensordot(to_slot, by_own, 1)
-        curvature = np.tensordot(to_slot, np.tensordot(to_slot, second, (1, 1)), (1, 1))
-        return Varied(slots, at, by_slot, curvature)
+
+        def curvature() -> np.ndarray:
+            step = _GRADIENT_STEP if gradient is not None else _CURVATURE_STEP
+            second = _differences(lambda v: derivative(v, step), values, free, step)
+            second = 0.5 * (second + second.swapaxes(0, 1))
+            return np.tensordot(to_slot, np.tensordot(to_slot, second, (1, 1)), (1, 1))
+
+        return Varied(slots, at, np.tensordot(to_slot, by_own, 1), curvature)
 
     return varied
 
@@ -182,10 +191,14 @@ def scaled(flux: Varied, factor: Varied) -> Varied:
     gradient[a] += flux.gradient * factor.value
     by_factor = factor.gradient.reshape(-1, *([1] * len(shape)))
     gradient[b] += by_factor * flux.value
-    curvature = np.zeros((len(slots), len(slots), *shape))
-    curvature[np.ix_(a, a)] += flux.curvature * factor.value
-    curvature[np.ix_(b, b)] += factor.curvature.reshape(len(b), len(b), *([1] * len(shape))) * flux.value
-    mixed = flux.gradient[:, None] * by_factor[None]
-    curvature[np.ix_(a, b)] += mixed
-    curvature[np.ix_(b, a)] += mixed.swapaxes(0, 1)
+
+    def curvature() -> np.ndarray:
+        second = np.zeros((len(slots), len(slots), *shape))
+        second[np.ix_(a, a)] += flux.curvature * factor.value
+        second[np.ix_(b, b)] += factor.curvature.reshape(len(b), len(b), *([1] * len(shape))) * flux.value
+        mixed = flux.gradient[:, None] * by_factor[None]
+        second[np.ix_(a, b)] += mixed
+        second[np.ix_(b, a)] += mixed.swapaxes(0, 1)
+        return second
+
     return Varied(slots, flux.value * factor.value, gradient, curvature)

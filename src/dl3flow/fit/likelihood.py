@@ -50,7 +50,7 @@ class Likelihood:
         if not holds_all(problem, self.models, x):
             # a template that left its window gets one where it is
             problem = _open(build_problem(self.datasets, moved(self.models, x), self.models))
-        return evaluate(problem, np.asarray(x, dtype=float), second=False)
+        return evaluate(problem, np.asarray(x, dtype=float), order=1)
 
 
 def build_likelihood(datasets: Sequence[FitData], models: Models) -> Likelihood:

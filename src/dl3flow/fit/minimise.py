@@ -194,5 +194,5 @@ def _source_ts(
     own = np.array([problem.names[k].split(".", 1)[0] == source for k in problem.shared], dtype=bool)
     linked = any(p.link for p in found.models.parameters().values())
     if own.all() and not linked:
-        return evaluate(problem, found.evaluation.x, without=source, second=False).stat - found.stat
+        return evaluate(problem, found.evaluation.x, without=source, order=1).stat - found.stat
     return _null_stat(datasets, found.models, source, settings) - found.stat

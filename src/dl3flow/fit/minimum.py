@@ -9,10 +9,10 @@ from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import FitData
 from dl3flow.fit.binding import bind, free_parameters
-from dl3flow.fit.bounds import size_names, step_limits
+from dl3flow.fit.bounds import size_names, step_limits, strength_names
 from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate
 from dl3flow.fit.likelihood import moved
-from dl3flow.fit.newton import descend, fixed_at, free_curvature
+from dl3flow.fit.newton import descend, fixed_at, free_curvature, scale_strengths
 from dl3flow.fit.npred import energies_of_shape, frame_of, response_pixel, source_position
 from dl3flow.fit.quadratic import solve
 from dl3flow.fit.reach import maps_of
@@ -20,7 +20,7 @@ from dl3flow.fit.search import best_position
 from dl3flow.fit.settings import FitSettings
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.pixels import oversampling
-from dl3flow.models.source import Models, Parameter, Source
+from dl3flow.models.source import Models, Parameter, Source, full_names
 
 _MOST_ROUNDS = 8
 _MOST_RESTARTS = 5
@@ -93,12 +93,15 @@ def find_minimum(
 def converge(datasets: Sequence[FitData], models: Models, limits: Limits, settings: FitSettings) -> Minimum:
     """One descent, repeated where sources end on other response pixels, or finer, than the likelihood was built for."""
     declared, n = models, 0
-    points = free_points(datasets, models)
     for n_round in range(_MOST_ROUNDS):
         problem = build_problem(datasets, models, declared, limits, settings.dtype, settings.n_threads)
-        descent = descend(problem, problem.start, step_limits(problem, models), is_smooth=bool(points))
+        steps, start = step_limits(problem, models), problem.start
+        if n_round == 0:
+            start = scale_strengths(problem, start, strength_names(models, problem.names), steps)
+        descent = descend(problem, start, steps, is_smooth=bool(free_points(datasets, models)))
         at, edm, n = descent.evaluation, descent.edm, n + descent.n_iterations
         is_last = n_round == _MOST_ROUNDS - 1
+        points = free_points(datasets, moved(models, at.x))
         if points and not descent.has_outgrown:
             at, more = _polished(datasets, problem, models, at, points)
             edm, n = _free_gain(problem, at, points), n + more
@@ -115,21 +118,28 @@ def converge(datasets: Sequence[FitData], models: Models, limits: Limits, settin
 
 
 def free_points(datasets: Sequence[FitData], models: Models) -> list[Source]:
-    """Point sources with a free position on a map: their likelihood has kinks at pixel centres."""
+    """Points, and sources too small to tell from one, with a free position on a map: kinks at pixel centres."""
     if not maps_of(datasets):
         return []
+    small = {size_names(models)[name] for name in too_small(datasets, models)}
     return [
         s
         for s in models.sources
         if s.spatial is not None
-        and bind(s, "spatial", {}).plugin.companions.get("is_point")
-        and any(not s.spatial[n].frozen for n in ("lon_0", "lat_0"))
+        and (s.name in small or bind(s, "spatial", {}).plugin.companions.get("is_point"))
+        and any(p.name in ("lon_0", "lat_0") and not p.frozen for p in s.spatial.parameters)
     ]
 
 
 def position_names(points: Sequence[Source], names: Sequence[str]) -> tuple[str, ...]:
     """Entries of the free vector that are positions of these sources."""
     wanted = {f"{s.name}.{n}" for s in points for n in ("lon_0", "lat_0")}
+    return tuple(n for n in names if n in wanted)
+
+
+def shape_names(points: Sequence[Source], names: Sequence[str]) -> tuple[str, ...]:
+    """Entries of the free vector that shape or place these sources."""
+    wanted = {n for s in points for n in full_names(s).get("spatial", ())}
     return tuple(n for n in names if n in wanted)
 
 
@@ -142,7 +152,7 @@ def _polished(
     minimum on it: derivatives end a pixel's fraction away. All other parameters follow each trial by one Newton step.
     """
     geom, n = maps_of(datasets)[0].counts.sky, 0
-    names = position_names(points, problem.names)
+    names = shape_names(points, problem.names)
     limits = step_limits(problem, models)
     for source in points:
         own = [f"{source.name}.{k}" for k in ("lon_0", "lat_0")]
@@ -156,7 +166,7 @@ def _polished(
                     trial = _shifted(problem, models, best.x, source, geom, bracket * dx, bracket * dy)
                     if not limits.holds(trial) or np.any((trial < problem.low) | (trial > problem.high)):
                         break
-                    there = _followed(problem, evaluate(problem, trial), names)
+                    there = _followed(problem, evaluate(problem, trial, order=1), names)
                     n += 1
                     if there.stat >= best.stat - 1e-7:
                         break
@@ -166,7 +176,7 @@ def _polished(
             at = best
     held = fixed_at(problem, at.x, names)
     final = descend(held, at.x, limits)
-    return (final.evaluation if final.evaluation.stat <= at.stat else at), n + final.n_iterations
+    return final.evaluation, n + final.n_iterations
 
 
 def _shifted(
@@ -204,7 +214,7 @@ def _followed(problem: Problem, at: Evaluation, held: Sequence[str]) -> Evaluati
 
 
 def _free_gain(problem: Problem, at: Evaluation, points: Sequence[Source]) -> float:
-    held = position_names(points, problem.names)
+    held = shape_names(points, problem.names)
     chosen = np.array([problem.names[k] not in held for k in problem.shared], dtype=bool)
     free, _ = free_curvature(problem, at)
     chosen &= free

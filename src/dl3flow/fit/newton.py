@@ -8,15 +8,18 @@ import numpy as np
 from dl3flow.fit.engine import Evaluation, Problem, evaluate
 from dl3flow.fit.quadratic import bounded_step, solve
 
-# stop where another step would gain less (in units of the statistic)
+# where a search ends, and from where on its last step is taken without new second derivatives (in units of the statistic)
 EDM_GOAL = 1e-8
+_LAST_EDM = 1e-5
 # below this a step is taken without a look at the statistic, whose last digits are rounding there
 _TRUSTED_EDM = 1e-3
 _MOST_ITERATIONS = 60
-_MOST_DAMPING = 1e8
+# so many steps in a row that gain less end a search: kinks stop it, or it has arrived
+_MOST_STALLED, _LEAST_GAIN = 5, 1e-5
 # smallest eigenvalue, relative to first derivatives alone, at which all second derivatives are used
 _SMALLEST_RATIO = 1e-3
 _ROUNDING = 1e-12
+_STRENGTH_STEPS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +67,62 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
     lower the statistic is damped (Levenberg 1944, Marquardt 1963).
     """
     at = evaluate(problem, x, is_smooth=is_smooth)
-    damping, n = 0.0, 1
+    damping, n, stalled = 0.0, 1, 0
     while True:
         step, edm, is_exact = _step(problem, at, limits, damping)
-        if edm < EDM_GOAL or n >= _MOST_ITERATIONS or damping > _MOST_DAMPING or not np.isfinite(at.stat):
+        if edm < EDM_GOAL or n >= _MOST_ITERATIONS or stalled >= _MOST_STALLED or not np.isfinite(at.stat):
             return Descent(at, edm, n, False)
         trial, is_short = _within(problem, at.x, step, limits)
+        if edm < _LAST_EDM and is_exact and not is_smooth:
+            last = evaluate(problem, trial, order=1)
+            # second derivatives hardly change over a few thousandths of an error
+            last = replace(last, hessian=at.hessian, fisher=at.fisher, blocks=at.blocks)
+            _, left, _ = _step(problem, last, limits, 0.0)
+            if left < EDM_GOAL:
+                return Descent(last, left, n, False)
         there = evaluate(problem, trial, is_smooth=is_smooth)
         n += 1
+        stalled = stalled + 1 if edm > _LAST_EDM and there.stat > at.stat - _LEAST_GAIN else 0
         is_lower = there.stat <= at.stat + _ROUNDING * abs(at.stat)
         if is_lower or (is_exact and damping == 0 and edm < _TRUSTED_EDM and not is_smooth):
             at, damping = there, damping / 10 if damping > 1e-2 else 0.0
             if is_short:
                 return Descent(at, edm, n, True)
         else:
-            damping = max(10 * damping, 1e-2)
+            damping = max(10 * damping, 0.3)
+
+
+def scale_strengths(
+    problem: Problem, x: np.ndarray, names: tuple[str, ...], limits: StepLimits
+) -> np.ndarray:
+    """``x`` with the named entries, in which the flux is linear, brought near their best by Fisher scoring.
+
+    Each step needs first derivatives only, and all others arrive sooner from a strength that suits the data.
+    """
+    chosen = np.isin(problem.shared, [problem.names.index(name) for name in names])
+    if not chosen.any():
+        return x
+    at = evaluate(problem, x, order=1)
+    for _ in range(_STRENGTH_STEPS):
+        slots = problem.shared[chosen]
+        error = np.zeros(len(x))
+        error[slots] = np.sqrt(2 / np.maximum(np.diag(at.fisher)[chosen], 1e-300))
+        low = np.maximum(problem.low[slots] - at.x[slots], -limits.down(at.x, error)[slots])
+        high = np.minimum(problem.high[slots] - at.x[slots], 2 * limits.up(at.x, error)[slots])
+        step = bounded_step(at.gradient[chosen], _ridged(at.fisher[np.ix_(chosen, chosen)]), low, high)
+        trial = at.x.copy()
+        trial[slots] += step
+        if np.all(np.abs(step) < error[slots]):
+            return trial
+        there = evaluate(problem, trial, order=1)
+        if there.stat > at.stat:
+            return at.x
+        at = there
+    return at.x
+
+
+def _ridged(matrix: np.ndarray) -> np.ndarray:
+    return np.asarray(matrix + 1e-9 * np.diag(np.maximum(np.diag(matrix), 1e-300)))
 
 
 def free_curvature(problem: Problem, at: Evaluation) -> tuple[np.ndarray, np.ndarray]:

@@ -443,7 +443,7 @@ def _norm_function(model: BackgroundModel, energy: np.ndarray, position: Mapping
 
 def _constant(value: np.ndarray) -> VariedFunction:
     none = np.zeros(0, dtype=int)
-    fixed = Varied(none, value, np.zeros((0, *value.shape)), np.zeros((0, 0, *value.shape)))
+    fixed = Varied(none, value, np.zeros((0, *value.shape)), lambda: np.zeros((0, 0, *value.shape)))
     return lambda x: fixed
 
 

@@ -6,26 +6,43 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
+from scipy.signal import fftconvolve
 
 from dl3flow.data.dataset import Dataset
+from dl3flow.errors import InputError
 from dl3flow.fit.binding import bind, for_dataset
-from dl3flow.fit.npred import exposure_of, frame_of, predict_counts, response_at, source_position
-from dl3flow.kernels.convolve import convolve_same
-from dl3flow.kernels.integrate import gauss_legendre_bins
+from dl3flow.fit.npred import (
+    build_flux,
+    energies_of_shape,
+    exposure_of,
+    frame_of,
+    good_times,
+    predict_counts,
+    response_at,
+    response_model,
+    source_position,
+    weigh_background,
+)
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.models.pixels import PixelGrid, oversampling, pixel_fractions, radius
 from dl3flow.models.source import Models, Source
 from dl3flow.units import ENERGY
 
 SEARCH_RADIUS = 0.5 * u.deg
 SEPARATION = 0.15 * u.deg
+# a template larger than this is looked for as one of this size
+_LARGEST_RADIUS = np.radians(1.0)
+_NOTHING = np.zeros(0)
 
 
 def best_position(
     datasets: Sequence[Dataset], models: Models, source: Source
 ) -> tuple[SkyCoord, float, float]:
-    """Position within the source's limits at which the data ask most for a point source of its spectrum.
+    """Position within the source's limits at which the data ask most for a source of its spectrum and shape.
 
     The score statistic U^2 / I of adding the source (Rao 1948) is summed over the datasets on the pixels of the first:
-    U = sum (n / mu - 1) s and I = sum s^2 / mu, with mu the prediction of all else. Where the background is measured,
+    U = sum (n / mu - 1) s and I = sum s^2 / mu, with mu the prediction of all else. Energies are added up with the
+    weights of the spectrum before they are correlated with the source's mean image, and where the background is measured
     alpha n_off stands for it: the score only says where to start a fit.
 
     Parameters
@@ -44,56 +61,143 @@ def best_position(
     """
     others = replace(models, sources=tuple(s for s in models.sources if s.name != source.name))
     seen = [d for d in datasets if for_dataset(d.name, source.datasets)]
-    geom = seen[0].counts.sky
+    here = source_position(source)
+    assert here is not None
+    geom = _neighbourhood(seen[0].counts.sky, source, here)
     lon, lat = geom.lonlat
     grid = SkyCoord(lon * u.rad, lat * u.rad, frame=geom.frame)
     slope, information = np.zeros(geom.shape), np.zeros(geom.shape)
     for dataset in seen:
-        u_map, i_map = _score(dataset, others, source)
-        j, i, inside = dataset.geom.index(grid)
-        j, i = np.where(inside, j, 0), np.where(inside, i, 0)
-        slope += np.where(inside, u_map[j, i], 0.0)
-        information += np.where(inside, i_map[j, i], 0.0)
+        u_map, i_map = _score(dataset, geom, models, others, source)
+        slope += u_map
+        information += i_map
     good = (slope > 0) & (information > 0)
     score = np.where(good, slope**2 / np.where(good, information, 1.0), 0.0)
-    j0, i0 = geom.nearest(source_position(source))
+    j0, i0 = geom.nearest(here)
     present = float(score[j0, i0])
     free = _allowed(grid, source)
     for other in others.sources:
-        if other.spatial is None:
-            continue
-        # residuals of a bright source are no place for a neighbour
-        free &= np.asarray(grid.separation(source_position(other)) > SEPARATION)
+        at = None if other.spatial is None else source_position(other)
+        if at is not None:
+            # residuals of a bright source are no place for a neighbour
+            free &= np.asarray(grid.separation(at) > SEPARATION)
     allowed = np.where(free, score, -1.0)
     best = np.unravel_index(int(np.argmax(allowed)), score.shape)
     return grid[best], float(allowed[best]), present
 
 
-def _score(dataset: Dataset, others: Models, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and information of the likelihood in the source's strength, for every position; (n_lat, n_lon) each."""
-    signal, background = predict_counts(dataset, others)
-    mu = signal + background
-    good = dataset.mask & (mu > 0)
-    safe = np.where(good, mu, 1.0)
-    response = response_at(dataset, source_position(source))
-    spectral = bind(source, "spectral", {})
-    points, weights = gauss_legendre_bins(dataset.energy_true.edges.to_value(ENERGY))
-    flux = (weights * spectral.plugin.function(points, *spectral.start)).sum(axis=1)
-    per_bin = flux * exposure_of(dataset, source.without_irf).max(axis=(1, 2))
-    shape = response.kernels.shape[1:]
-    kernels = ((response.edisp.T * per_bin) @ response.kernels.reshape(len(flux), -1)).reshape(-1, *shape)
-    slope, information = np.zeros(mu.shape[1:]), np.zeros(mu.shape[1:])
-    excess = np.where(good, dataset.counts.data / safe - 1, 0.0)
-    inverse = np.where(good, 1 / safe, 0.0)
-    for kernel, residual, weight in zip(kernels, excess, inverse, strict=True):
-        # kernels are symmetric: convolution is correlation
-        slope += convolve_same(residual, kernel)
-        information += convolve_same(weight, kernel**2)
-    return slope, np.maximum(information, 0.0)
+def _neighbourhood(geom: SkyGeometry, source: Source, here: SkyCoord) -> SkyGeometry:
+    """Pixels around all allowed positions; the whole map where they are not near its own pixels."""
+    reach = SEARCH_RADIUS
+    for name in ("lon_0", "lat_0"):
+        p = source.parameter(name)
+        if np.isfinite(p.min) and np.isfinite(p.max):
+            reach = max(reach, max(abs(p.value - p.min), abs(p.max - p.value)) * p.unit)
+    half = int(np.ceil(reach.to_value(u.deg) / geom.binsz)) + 1
+    x, y = geom.pixel(here)
+    if not (np.isfinite(x) and np.isfinite(y)):
+        return geom
+    j, i = geom.nearest(here)
+    rows = (max(j - half, 0), min(j + half + 1, geom.shape[0]))
+    columns = (max(i - half, 0), min(i + half + 1, geom.shape[1]))
+    return geom.part(rows, columns)
+
+
+def _score(
+    dataset: Dataset, geom: SkyGeometry, models: Models, others: Models, source: Source
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and information of the likelihood in the source's strength at the pixels of ``geom``."""
+    response = response_at(dataset, source_position(source) or dataset.counts.sky.center, source.without_irf)
+    per_energy, mean = _image(dataset, response.kernels, response.edisp, models, source)
+    half = mean.shape[0] // 2
+    rows, columns, inside = _pixels(dataset.counts.sky, geom, half)
+    flat = (slice(None), rows, columns)
+    counts, mask = dataset.counts.data[flat], dataset.mask[flat] & inside
+    if others.sources:
+        signal, background = predict_counts(dataset, others)
+        mu = (signal + background)[flat]
+    else:
+        mu = np.zeros(mask.shape)
+        for part, weight in weigh_background(dataset, models, {}):
+            values = dataset.mu_bkg[flat] if part is None else part[flat]
+            mu += values * weight(_NOTHING).value[:, None, None]
+    good = mask & (mu > 0)
+    inverse = np.divide(1.0, mu, out=np.zeros(mu.shape), where=good)
+    excess = np.einsum("e,eyx->yx", per_energy, np.where(good, counts * inverse - 1, 0.0))
+    weight_map = np.einsum("e,eyx->yx", per_energy**2, inverse)
+    return _correlated(excess, mean), np.maximum(_correlated(weight_map, mean**2), 0.0)
+
+
+def _image(
+    dataset: Dataset, kernels: np.ndarray, edisp: np.ndarray, models: Models, source: Source
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected counts of the source per energy, and its mean image, which sums to one; odd size."""
+    edges = dataset.energy_true.edges.to_value(ENERGY)
+    response = response_model(dataset.name, models)
+    flux = build_flux(models, source, {}, edges, response, good_times(dataset, source))(_NOTHING).value
+    at = source_position(source)
+    assert at is not None
+    j, i = dataset.counts.sky.nearest(at)
+    near = exposure_of(dataset, source.without_irf, slice(j, j + 1), slice(i, i + 1))[:, 0, 0]
+    if not near.any():
+        near = exposure_of(dataset, source.without_irf).max(axis=(1, 2))
+    per_true = flux * near
+    per_energy = edisp.T @ per_true
+    used = dataset.mask.any(axis=(1, 2))
+    weights = per_true * (edisp @ used)
+    total = weights.sum()
+    mean = np.einsum("t,tyx->yx", weights / total if total else np.full(len(flux), 1 / len(flux)), kernels)
+    template = _template(dataset, source)
+    if template.shape != (1, 1):
+        mean = fftconvolve(mean, template)
+    return np.where(used, per_energy, 0.0), np.maximum(mean, 0.0)
+
+
+def _template(dataset: Dataset, source: Source) -> np.ndarray:
+    """Shape of the source around the middle of an odd square of pixels; one pixel for a point."""
+    spatial, geom = bind(source, "spatial", {}), dataset.counts.sky
+    energy = energies_of_shape(dataset, spatial.plugin)
+    extent = min(radius(spatial.plugin, spatial.start, energy), _LARGEST_RADIUS)
+    half = int(np.ceil(0.7 * np.degrees(extent) / geom.binsz))
+    if half < 1:
+        return np.ones((1, 1))
+    x, y = geom.pixel_at(spatial.start[0], spatial.start[1], frame_of(source))
+    if not (np.isfinite(x) and np.isfinite(y)):
+        return np.ones((1, 1))
+    j, i = round(y), round(x)
+    window = geom.part((j - half, j + half + 1), (i - half, i + half + 1))
+    factor = oversampling(spatial.plugin, spatial.start, geom, energy)
+    shares = pixel_fractions(
+        spatial.plugin, spatial.start, PixelGrid.create(window, factor, frame_of(source)), energy
+    )
+    flat = shares if shares.ndim == 2 else shares.mean(axis=0)
+    return np.asarray(flat)
+
+
+def _pixels(sky: SkyGeometry, geom: SkyGeometry, half: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of a map at the pixels of ``geom`` and ``half`` more on each side, and whether they are on the map."""
+    try:
+        row, column = geom.offset_in(sky)
+    except InputError:
+        wide = geom.part((-half, geom.shape[0] + half), (-half, geom.shape[1] + half))
+        lon, lat = wide.lonlat
+        rows, columns, inside = sky.index(SkyCoord(lon * u.rad, lat * u.rad, frame=wide.frame))
+    else:
+        y = np.arange(row - half, row + geom.shape[0] + half)
+        x = np.arange(column - half, column + geom.shape[1] + half)
+        rows, columns = np.broadcast_arrays(y[:, None], x)
+        inside = (rows >= 0) & (rows < sky.shape[0]) & (columns >= 0) & (columns < sky.shape[1])
+    return np.where(inside, rows, 0), np.where(inside, columns, 0), inside
+
+
+def _correlated(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Correlation where the kernel lies whole within the image."""
+    return np.asarray(fftconvolve(image, kernel[::-1, ::-1], mode="valid"))
 
 
 def _allowed(grid: SkyCoord, source: Source) -> np.ndarray:
     at = source_position(source)
+    assert at is not None
     keep = grid.separation(at) <= SEARCH_RADIUS
     sky = grid.transform_to(frame_of(source)).spherical
     bounded = False

@@ -1,6 +1,6 @@
 """What each dataset says of a fit: its part of the statistic, and counts against expectation per energy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from dl3flow.fit.npred import (
     seen_template,
     weigh_background,
 )
+from dl3flow.fit.terms import CountsTerm
 from dl3flow.kernels.statistics import wstat, wstat_background
 from dl3flow.models.source import Models
 from dl3flow.units import ENERGY
@@ -25,15 +26,24 @@ _NOTHING = np.zeros(0)
 def dataset_stats(datasets: Sequence[FitData], found: Minimum) -> tuple[DatasetStat, ...]:
     """One summary per dataset, at the minimum."""
     problem, at = found.problem, found.evaluation
-    stats = {}
+    values = {spec: flux(at.x).value for spec, flux in problem.fluxes.items()}
+    stats: dict[str, float] = {}
+    fluxes: dict[str, dict[str, np.ndarray]] = {}
     for term, stat in zip(problem.terms, at.stats, strict=True):
         own = sum(problem.penalties[k](float(at.x[k]))[0] for k in term.local if k in problem.penalties)
         if len(term.names) == 1:
             stats[term.names[0]] = float(stat) - own
-    return tuple(_dataset_stat(d, found.models, found.declared, stats.get(d.name)) for d in datasets)
+        if isinstance(term, CountsTerm):
+            # the share of a region that a source fills is in its template here
+            seen = {r.flux.source: values[r.flux] for r in term.reaches if not r.flux.region}
+            fluxes |= dict.fromkeys(term.names, seen)
+    return tuple(_dataset_stat(d, found, stats.get(d.name), fluxes.get(d.name, {})) for d in datasets)
 
 
-def _dataset_stat(dataset: FitData, models: Models, declared: Models, stat: float | None) -> DatasetStat:
+def _dataset_stat(
+    dataset: FitData, found: Minimum, stat: float | None, fluxes: Mapping[str, np.ndarray]
+) -> DatasetStat:
+    models = found.models
     if isinstance(dataset, FluxPointsData):
         # no counts: an axis without bins
         none = np.zeros(0)
@@ -48,7 +58,7 @@ def _dataset_stat(dataset: FitData, models: Models, declared: Models, stat: floa
         )
     mask = dataset.mask
     counts = np.where(mask, dataset.counts.data, 0.0).sum(axis=(1, 2), dtype=float)
-    signal, per_energy = predicted_signal(dataset, models, declared)
+    signal, per_energy = predicted_signal(dataset, models, found.declared, fluxes)
     if isinstance(dataset.background, OffCounts):
         response = response_model(dataset.name, models)
         factor = 1.0 if response is None else response.scale["background_scale"].value
@@ -68,15 +78,18 @@ def _dataset_stat(dataset: FitData, models: Models, declared: Models, stat: floa
             summed = np.where(mask, values, 0.0).sum(axis=(1, 2), dtype=float)
             by_energy += summed * weight(_NOTHING).value
     assert stat is not None
+    obs_ids = tuple(dataset.meta.get("obs_ids", ()))
     return DatasetStat(
-        dataset.name, stat, int(mask.sum()), dataset.energy.edges, counts, per_energy, by_energy
+        dataset.name, stat, int(mask.sum()), dataset.energy.edges, counts, per_energy, by_energy, obs_ids
     )
 
 
-def predicted_signal(dataset: Dataset, models: Models, declared: Models) -> tuple[np.ndarray, np.ndarray]:
+def predicted_signal(
+    dataset: Dataset, models: Models, declared: Models, fluxes: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Expected counts of all sources: in every bin where the background is measured (else an empty array), and per energy.
 
-    Responses are those at the declared positions, as in the fit.
+    Responses are those at the declared positions, as in the fit. ``fluxes`` per true-energy bin by source, as far as known.
     """
     mask, response = dataset.mask, response_model(dataset.name, models)
     is_measured = isinstance(dataset.background, OffCounts)
@@ -89,7 +102,11 @@ def predicted_signal(dataset: Dataset, models: Models, declared: Models) -> tupl
         seen = seen_template(dataset, source, place)
         if seen is None:
             continue
-        flux = build_flux(models, source, {}, edges, response, good_times(dataset, source))(_NOTHING).value
+        flux = fluxes.get(source.name)
+        if flux is None:
+            flux = build_flux(models, source, {}, edges, response, good_times(dataset, source))(
+                _NOTHING
+            ).value
         folded = ((seen.edisp.T * flux) @ seen.per_flux.reshape(len(flux), -1)).reshape(
             len(mask), *seen.per_flux.shape[1:]
         )

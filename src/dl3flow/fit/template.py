@@ -15,8 +15,8 @@ from dl3flow.models.resolve import ModelFunction
 # pixels around a template that its centring may fill
 MARGIN = 3
 # how far a source may walk, and grow, before its window is made anew
-_DRIFT = 0.12
-_GROWTH = 1.3
+_DRIFT = 0.06
+_GROWTH = 1.15
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,10 @@ def build_template(
             at, first, second = _wide_differences(model, values, grid, free)
         else:
             at, first, second = fraction_derivatives(model, values, grid, free, energy)
-        curvature = np.tensordot(to_slot, np.tensordot(to_slot, second, (1, 1)), (1, 1))
+
+        def curvature() -> np.ndarray:
+            return np.tensordot(to_slot, np.tensordot(to_slot, second, (1, 1)), (1, 1))
+
         return Varied(slots, at, np.tensordot(to_slot, first, 1), curvature)
 
     return varied

@@ -139,7 +139,7 @@ class Shaped:
     ----------
     slots : int array, shape (n_spatial,)
     counts : array, shape (1 + n_spatial, n_true, n)
-        Of the template, then of its derivatives.
+        Of the template, then of its derivatives, if these are wanted.
     sums : array, shape (1 + n_spatial, n_true)
     """
 
@@ -181,7 +181,8 @@ def shape_reach(
         Of the reach in its term.
     arrays : mapping of array
     template : (Varied, transforms) or None
-        Fractions, and the transforms on the reach's periodic grid of them and of their derivatives; shape (1 + n, ...).
+        Fractions, and the transforms on the reach's periodic grid of them, and of their derivatives where those are
+        wanted; shape (1, ...) or (1 + n, ...).
     """
     if template is None:
         none = np.zeros(0, dtype=int)
@@ -189,7 +190,7 @@ def shape_reach(
     fractions, transforms = template
     kernels = unfolded(arrays[f"T{number}"], reach.length[0])
     backwards = arrays[f"D{number}"]
-    everything = np.concatenate([fractions.value[None], fractions.gradient])
+    everything = np.concatenate([fractions.value[None], fractions.gradient])[: len(transforms)]
     by_true = "rtyx" if everything.ndim == 4 else "ryx"
     sums = np.einsum(f"tyx,{by_true}->rt", backwards, everything, optimize=True)
     pixels, response = arrays[f"p{number}"], arrays[f"M{number}"]
@@ -211,8 +212,11 @@ def measure(
     fluxes: Sequence[Varied],
     weights: Sequence[Varied],
     wanted: np.ndarray,
+    order: int = 2,
 ) -> Measured:
-    """F of a term and its derivatives over the ``wanted`` slots; without second derivatives of templates by themselves.
+    """F of a term and its derivatives over the ``wanted`` slots, as far as templates were shaped with derivatives.
+
+    Second derivatives of templates by themselves, and first ones of templates without derivatives, are `backward_map`'s.
 
     Parameters
     ----------
@@ -222,6 +226,8 @@ def measure(
     weights : one per background part
     wanted : int array
         Sorted slots.
+    order : int
+        1 leaves out the second derivatives of fluxes.
     """
     n, e = arrays["n"], arrays["e"]
     signal, linear = np.zeros(len(n)), 0.0
@@ -246,12 +252,13 @@ def measure(
         bins = arrays[f"v{k}"]
         by_flux = seen.counts @ first[bins] + seen.sums
         own, at = places(flux.slots)
-        shape, there = places(seen.slots)
+        shape, there = places(seen.slots[: len(seen.counts) - 1])
         if own.any():
             slopes = flux.gradient[own]
             _add_columns(columns, at, bins, slopes @ seen.counts[0])
             gradient[at] += slopes @ by_flux[0]
-            extra[np.ix_(at, at)] += flux.curvature[np.ix_(own, own)] @ by_flux[0]
+            if order == 2:
+                extra[np.ix_(at, at)] += flux.curvature[np.ix_(own, own)] @ by_flux[0]
         if shape.any():
             by_shape = by_flux[1:][shape]
             moved = np.array([flux.value @ c for c in seen.counts[1:][shape]])

@@ -1,5 +1,7 @@
 """Integrals over energy bins."""
 
+from functools import lru_cache
+
 import numpy as np
 
 # stands for a logarithm of minus infinity, whose differences are no numbers
@@ -60,8 +62,15 @@ def gauss_legendre_bins(edges: np.ndarray, n: int = 6) -> tuple[np.ndarray, np.n
     points, weights : array, shape (m, n)
         The integral over bin i is sum_k weights[i, k] f(points[i, k]).
     """
-    x, w = np.polynomial.legendre.leggauss(n)
+    x, w = _legendre(n)
     log_edges = np.log(edges)
     half = 0.5 * np.diff(log_edges)[:, None]
     points = np.exp(0.5 * (log_edges[1:] + log_edges[:-1])[:, None] + half * x)
     return points, half * w * points
+
+
+@lru_cache(maxsize=8)
+def _legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights on [-1, 1]."""
+    x, w = np.polynomial.legendre.leggauss(n)
+    return x, w

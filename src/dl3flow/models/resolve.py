@@ -57,7 +57,7 @@ def find_model(component: Component, part: str, where: str) -> Plugin:
         Listing the choices if there is none.
     """
     registries = _REGISTRIES[part]
-    found = next((r for r in registries if component.kind in r.names()), registries[0])
+    found = next((r for r in registries if component.kind in r), registries[0])
     return found.find(component.kind, where)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import astropy.units as u
@@ -111,6 +112,11 @@ class Source:
     temporal: Component | None = None
     without_irf: tuple[str, ...] = ()
 
+    @cached_property
+    def full_names(self) -> Mapping[str, tuple[str, ...]]:
+        """See the function of that name."""
+        return _full_names(self)
+
     @property
     def parts(self) -> Mapping[str, Component]:
         """Spectral part, and spatial and temporal part if there are any, by those names."""
@@ -144,6 +150,11 @@ class BackgroundModel:
     template: Any = None
     template_file: str = ""
 
+    @cached_property
+    def full_names(self) -> Mapping[str, tuple[str, ...]]:
+        """See the function of that name."""
+        return _full_names(self)
+
     @property
     def parts(self) -> Mapping[str, Component]:
         """The spectral part."""
@@ -167,6 +178,11 @@ class ResponseModel:
     scale: Component
     datasets: tuple[str, ...] | None = None
 
+    @cached_property
+    def full_names(self) -> Mapping[str, tuple[str, ...]]:
+        """See the function of that name."""
+        return _full_names(self)
+
     @property
     def parts(self) -> Mapping[str, Component]:
         """The one part."""
@@ -181,6 +197,10 @@ def full_names(model: Model) -> Mapping[str, tuple[str, ...]]:
 
     A name that an earlier part has too is told apart by its part: ``crab.spatial.sigma``.
     """
+    return model.full_names
+
+
+def _full_names(model: Model) -> Mapping[str, tuple[str, ...]]:
     seen: set[str] = set()
     names = {}
     for part, component in model.parts.items():
