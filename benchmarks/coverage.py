@@ -4,8 +4,8 @@ Toys of two H.E.S.S. runs of MSH 15-52 (2 x 2 deg, 0.02 deg, 6 energies of 12 tr
 background that the responses predict, and fitted with the norm of each background free.
 
 1. A power law times a symmetric Gaussian, five parameters free. Counted is how often the truth lies within 1 and within
-   1.96 errors (Hesse), and how often within the MINOS intervals of 68 % and 95 %: where the statistic, all else at its
-   best, is at most 1 or 3.84 above the minimum.
+   1.96 errors (Hesse), how often within the MINOS errors, and how often within the profile likelihood's intervals of
+   68 % and 95 %: where a fit at the truth, all else free, is at most 1 or 3.84 above the minimum.
 2. A point of fixed place and index in toys without source, amplitude at least zero. Its test statistic follows half a
    chi2 of one degree of freedom and half a zero (Chernoff 1954): zero in half of the toys, above 2.71 in 5 %, 5.41 in 1 %.
 
@@ -35,6 +35,7 @@ import scipy
 
 from dl3flow.chain import parse_chain, reduce_observation
 from dl3flow.data.dataset import Dataset
+from dl3flow.fit.confidence import minos
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.npred import predict_counts
 from dl3flow.io.gadf import read_observation
@@ -46,7 +47,7 @@ from dl3flow.simulate.fake import fake
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DL3FLOW_DATA", ROOT.parent / "shared" / "data")) / "hess-dl3-dr1"
 RUNS = (20136, 20282)
-LEVELS = {"68": (1.0, 1.0), "95": (1.96, 3.8415)}
+RISES, WIDTH_95 = {"68": 1.0, "95": 3.8415}, 1.96
 SHARES = {"68": float(scipy.special.erf(1 / np.sqrt(2))), "95": 0.95}
 NULL = {"zero": 0.5, "above 2.71": 0.05, "above 5.41": 0.01}
 WIDE = 3  # binomial errors
@@ -143,14 +144,24 @@ def cover(seed: int) -> dict[str, Any]:
     truth = {n: p.value for n, p in models.parameters().items() if not p.frozen and n.startswith("s.")}
     toys = drawn(seed, models)
     result = fit(toys, models)
+    intervals = minos(toys, result, tuple(truth))
     held: dict[str, dict[str, bool]] = {}
     for name, value in truth.items():
         p = result.parameter(name)
         at_truth = result.models.with_parameters({name: replace(p, value=value, error=0.0, frozen=True)})
         rise = fit(toys, at_truth).stat - result.stat
-        for level, (width, height) in LEVELS.items():
-            held.setdefault(f"hesse {level}", {})[name] = bool(abs(p.value - value) <= width * p.error)
-            held.setdefault(f"minos {level}", {})[name] = bool(rise <= height)
+        minus, plus = intervals[name]
+        # an interval without an end has all values on that side
+        is_held = not (value < p.value - minus or value > p.value + plus)
+        rows = {
+            "hesse 68": abs(p.value - value) <= p.error,
+            "minos 68": is_held,
+            "profile 68": rise <= RISES["68"],
+            "hesse 95": abs(p.value - value) <= WIDTH_95 * p.error,
+            "profile 95": rise <= RISES["95"],
+        }
+        for kind, is_inside in rows.items():
+            held.setdefault(kind, {})[name] = bool(is_inside)
     return {"success": result.success, "held": held}
 
 
