@@ -115,3 +115,12 @@ def test_derivatives_of_an_upper_limit() -> None:
     low, here, high = (limit_stat(at + d, 1.0, 2.0) for d in (-h, 0, h))
     assert (high[0] - low[0]) / (2 * h) == pytest.approx(here[1], rel=1e-6)
     assert (high[1] - low[1]) / (2 * h) == pytest.approx(here[2], rel=1e-6)
+
+
+def test_rounding_near_the_minimum_does_not_bend_a_profile() -> None:
+    """Norms 1e-6 beside the best with a statistic of 1e6, whose last digit is 1e-10: the curvature stays 2 / 0.3^2."""
+    norm = np.array([0.0, 1.0, 2.0 - 1e-6, 2.0 + 1e-6, 3.0, 4.0])
+    stat = 1e6 + ((norm - 2) / 0.3) ** 2
+    x, y = with_minimum(norm, stat, 2.0, 1e6)
+    assert x.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert profile_stat(2.0, x, y)[2] == pytest.approx(2 / 0.09, rel=1e-6)

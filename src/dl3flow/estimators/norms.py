@@ -24,6 +24,8 @@ from dl3flow.units import DNDE, EFLUX, ENERGY, FLUX
 TS_LIMIT = 4.0
 # errors from the best norm at which a profile is written
 _SCANNED = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+# of the smallest error, between two norms of a profile
+_APART = 0.1
 # a wanted edge this close to one of the data is the same
 _MOVED = 0.01
 
@@ -134,6 +136,13 @@ def profile_columns(
     known = [(r["norm"], e) for r in rows for e in (r["norm_err"], r["norm_errp"]) if np.isfinite(e)]
     around = [norm + k * error for norm, error in known for k in _SCANNED]
     norms = np.unique(np.maximum([0.0, *around], 0.0))
+    # norms of several points that nearly coincide say nothing more
+    least = _APART * min((error for _, error in known), default=0.0)
+    kept = [0.0]
+    for norm in norms:
+        if norm > kept[-1] + least:
+            kept.append(float(norm))
+    norms = np.array(kept)
     stat = [[sum(part.stat(c) for part in parts) for c in norms] for parts in points]
     return {"norm_scan": np.tile(norms, (len(points), 1)), "stat_scan": np.array(stat)}
 

@@ -13,6 +13,8 @@ from scipy.special import erfcx, log_ndtr
 _ROOT_TWO = np.sqrt(2.0)
 # slope of the root outside a profile, as a part of its mean slope inside, where the last points give none
 _LEAST_SLOPE = 1e-3
+# of a point beside the minimum
+_LEAST_HEIGHT = 1e-4
 # places per point where an interpolation is looked at for turning back
 _CHECKS = 20
 
@@ -54,7 +56,8 @@ def with_minimum(
         if a > 0:
             norm, stat, is_known = x[k] - b / (2 * a), y[k] + c - b**2 / (4 * a), True
     if is_known:
-        near = np.abs(x - norm) <= 1e-9 * (x[-1] - x[0])
+        # so close to the minimum a point's height is rounding, whose root would bend the profile
+        near = (np.abs(x - norm) <= 1e-9 * (x[-1] - x[0])) | (y - stat < _LEAST_HEIGHT)
         x, y = np.append(x[~near], norm), np.append(y[~near], stat)
         order = np.argsort(x)
         x, y = x[order], y[order]
