@@ -194,6 +194,34 @@ def test_other_files_for_a_light_curve(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("type: exp-decay, parameters: [{name: t0, value: 0, unit: d}]", "`t0` is 0, and must be above 0"),
+        (
+            "type: gauss, parameters: [{name: sigma, value: -1, unit: h}]",
+            "`sigma` is -0.0416667, and must be above 0",
+        ),
+        ("type: gengauss, parameters: [{name: eta, value: 0}]", "`eta` is 0, and must be above 0"),
+        ("type: powerlaw, parameters: [{name: t0, value: 0, unit: d}]", "`t0` is 0, and must be above 0"),
+        ("type: template, time: {data: [1, 2], unit: d}, norm: [1]", "`time` has 2 and `norm` 1 numbers"),
+        (
+            "type: template, time: {data: [2, 1], unit: d}, norm: [1, 2]",
+            "`time` must be finite and increasing",
+        ),
+        ("type: template-phase, phase: [0.5], norm: [1]", "as many, at least 2"),
+        ("type: template-phase, phase: [0.5, 2], norm: [1, 1]", "`phase` goes from 0.5 to 2"),
+        (
+            "type: template-phase, phase: [0, 1], norm: [1, -1]",
+            "the mean of `norm` over a period must be above 0",
+        ),
+    ],
+)
+def test_times_that_no_source_can_have_are_refused(entry: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parsed(f"  spectral: {POWER_LAW}\n  temporal: {{{entry}}}\n")
+
+
 def test_a_phase_curve_is_read_with_its_timing(tmp_path: Path) -> None:
     Table({"phase": [0.1, 0.5, 0.9], "norm": [1.0, 3.0, 1.0]}).write(tmp_path / "phases.fits")
     text = f"""\

@@ -17,6 +17,7 @@ from astropy.time import Time
 from scipy.special import erf, erfc, gamma, gammainc, gammaincc
 
 from dl3flow.errors import InputError
+from dl3flow.models.spectral import above_zero
 from dl3flow.registry import Registry
 from dl3flow.units import Number
 
@@ -221,6 +222,7 @@ def _decay_integral_gradient(
     gradient=_decay_gradient,
     integral=_decay_integral,
     integral_gradient=_decay_integral_gradient,
+    check=above_zero(t0=0),
     frozen={"t_ref"},
 )
 def exp_decay(
@@ -262,6 +264,7 @@ def _gauss_integral_gradient(
     gradient=_gauss_gradient,
     integral=_gauss_integral,
     integral_gradient=_gauss_integral_gradient,
+    check=above_zero(sigma=1),
     frozen=(),
 )
 def gauss(
@@ -359,6 +362,7 @@ def _pulse_integral_gradient(
     gradient=_pulse_gradient,
     integral=_pulse_integral,
     integral_gradient=_pulse_integral_gradient,
+    check=above_zero(t_rise=1, t_decay=2, eta=3),
     frozen=(),
 )
 def generalized_gauss(
@@ -447,6 +451,7 @@ def _power_integral_gradient(
     gradient=_power_gradient,
     integral=_power_integral,
     integral_gradient=_power_integral_gradient,
+    check=above_zero(t0=2),
     frozen={"t_ref", "t0"},
 )
 def power_law(

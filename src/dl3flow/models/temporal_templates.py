@@ -23,6 +23,34 @@ _YEAR_2000 = 51544.0
 _CRAB_EPOCH, _CRAB_FREQUENCY = 48442.5, 29.946923
 
 
+def _check_nodes(name: str, x: np.ndarray, norm: np.ndarray, at_least: int) -> str | None:
+    """What is wrong with a table, in words."""
+    if np.ndim(x) != 1 or np.size(x) < at_least or np.shape(norm) != np.shape(x):
+        return f"`{name}` has {np.size(x)} and `norm` {np.size(norm)} numbers, and they must list as many, at least {at_least}"
+    if not (np.isfinite(x).all() and np.isfinite(norm).all() and np.all(np.diff(x) > 0)):
+        return f"`{name}` must be finite and increasing, and `norm` finite"
+    return None
+
+
+def _check_light_curve(
+    t_ref: float, *, time: np.ndarray, norm: np.ndarray, scale: Scale = "utc"
+) -> str | None:
+    return _check_nodes("time", time, norm, 1)
+
+
+def _check_phase_curve(
+    *values: float, phase: np.ndarray, norm: np.ndarray, normalize: bool = True, scale: Scale = "utc"
+) -> str | None:
+    if wrong := _check_nodes("phase", phase, norm, 2):
+        return wrong
+    if phase[0] < 0 or phase[-1] > 1:
+        return f"`phase` goes from {phase[0]:g} to {phase[-1]:g}, and must stay from 0 to 1"
+    x, y = _period(phase, norm, normalize=False)
+    if normalize and not np.sum(np.diff(x) * (y[1:] + y[:-1])) > 0:
+        return "the mean of `norm` over a period must be above 0 for it to be normalized"
+    return None
+
+
 def _corners(time: np.ndarray, norm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodes with those added where the straight lines pass zero, outside the table too; values, and slopes after the last.
 
@@ -96,6 +124,7 @@ def _light_curve_integral_gradient(
     gradient=_light_curve_gradient,
     integral=_light_curve_integral,
     integral_gradient=_light_curve_integral_gradient,
+    check=_check_light_curve,
     frozen={"t_ref"},
     reads="light_curve",
 )
@@ -207,6 +236,7 @@ def _phase_curve_integral_gradient(
     gradient=_phase_curve_gradient,
     integral=_phase_curve_integral,
     integral_gradient=_phase_curve_integral_gradient,
+    check=_check_phase_curve,
     frozen={"t_ref", "phi_ref", "f0", "f1", "f2"},
     reads="phase_curve",
 )
