@@ -9,7 +9,7 @@ import pytest
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FitResult
 from dl3flow.fit.minimise import fit
-from dl3flow.fit.uncertainties import with_observations, with_uncertainties
+from dl3flow.fit.uncertainties import with_uncertainties
 from dl3flow.models.source import Models, Parameter
 
 
@@ -80,6 +80,5 @@ def test_a_fit_that_failed_says_that_nothing_was_computed(case: tuple[list[Datas
 
 
 def test_a_dataset_says_which_observations_it_holds(case: tuple[list[Dataset], FitResult]) -> None:
-    datasets, result = case
-    grouped = [replace(datasets[0], meta={**datasets[0].meta, "obs_ids": [3, 4]})]
-    assert with_observations(grouped, result).datasets[0].obs_ids == (3, 4)
+    _, result = case
+    assert result.datasets[0].obs_ids == (3,)

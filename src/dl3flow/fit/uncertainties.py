@@ -1,4 +1,4 @@
-"""What is added to a finished fit: the observations of its datasets, MINOS errors, profiles and contours."""
+"""What else is asked of the parameters of a fit: MINOS errors, profiles and contours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,13 +10,6 @@ import numpy as np
 from dl3flow.data.dataset import FitData
 from dl3flow.data.products import FitResult
 from dl3flow.fit.settings import FitSettings
-
-
-def with_observations(datasets: Sequence[FitData], result: FitResult) -> FitResult:
-    """A fit that says which observations each dataset holds, where that is known."""
-    known = {d.name: tuple(int(obs_id) for obs_id in d.meta.get("obs_ids", ())) for d in datasets}
-    stats = tuple(replace(d, obs_ids=known.get(d.name, ())) for d in result.datasets)
-    return replace(result, datasets=stats)
 
 
 def with_uncertainties(

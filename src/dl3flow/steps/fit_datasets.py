@@ -15,7 +15,7 @@ from typing import Any
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.settings import FitSettings
 from dl3flow.fit.systematics import add_responses
-from dl3flow.fit.uncertainties import with_observations, with_uncertainties
+from dl3flow.fit.uncertainties import with_uncertainties
 from dl3flow.io.models_yaml import parse_models, write_models
 from dl3flow.io.products import write_fit
 from dl3flow.io.provenance import Provenance
@@ -30,8 +30,7 @@ def run(
     models = add_backgrounds(datasets, parse_models(options["models"], "models"), options["free"])
     models = add_responses(models, datasets, options.get("systematics", []))
     settings = FitSettings(options.get("precision", "float64"), int(options.get("threads", 1)))
-    result = with_observations(datasets, fit(datasets, models, settings))
-    result = with_uncertainties(datasets, result, options, settings)
+    result = with_uncertainties(datasets, fit(datasets, models, settings), options, settings)
     for doubt in result.doubts:
         print(f"dl3flow: warning: {doubt}", file=sys.stderr)
     write_models(outputs["models"], result.models, result.free, result.covariance, provenance)
