@@ -203,7 +203,7 @@ def _minuit(ready: _Ready) -> tuple[Minuit, dict[str, float]]:
     function: Callable[[np.ndarray], float] = lambda point: at(point).stat - best.stat  # noqa: E731
     gradient: Callable[[np.ndarray], np.ndarray] = lambda point: at(point).gradient * scale  # noqa: E731
     minuit = Minuit(function, best.x[slots] / scale, name=names, grad=gradient)
-    minuit.errordef, minuit.strategy, minuit.tol = 1.0, 1, 0.01
+    minuit.errordef, minuit.strategy, minuit.tol = 1.0, 0, 0.1
     for name, k, s in zip(names, slots, scale, strict=True):
         low, high = problem.low[k] / s, problem.high[k] / s
         minuit.limits[name] = (None if np.isinf(low) else low, None if np.isinf(high) else high)

@@ -103,6 +103,8 @@ class Evaluation:
     hessian, fisher : array, shape (n_shared, n_shared)
         Of the profiled statistic, exact and from first derivatives alone.
     blocks : tuple of Block
+    n_negative : int
+        Bins with counts where a negative flux leaves no expectation.
     """
 
     x: np.ndarray
@@ -112,6 +114,7 @@ class Evaluation:
     hessian: np.ndarray
     fisher: np.ndarray
     blocks: tuple[Block, ...]
+    n_negative: int
 
 
 def build_problem(
@@ -297,10 +300,13 @@ def evaluate(
                 at = everywhere[reach.template]
                 wanted = at.value[None] if order == 1 else np.concatenate([at.value[None], at.gradient])
                 transforms[reach.template, reach.length] = scipy.fft.rfft2(wanted, s=reach.length)
-    fluxes = {spec: function(x) for spec, function in problem.fluxes.items()}
+    with np.errstate(all="ignore"):
+        fluxes = {spec: function(x) for spec, function in problem.fluxes.items()}
 
     def one(k: int) -> "_Part":
-        return _evaluate_term(problem, k, x, fluxes, everywhere, transforms, without, order)
+        # a trial far from the minimum may overflow: it is refused because it is not finite
+        with np.errstate(all="ignore"):
+            return _evaluate_term(problem, k, x, fluxes, everywhere, transforms, without, order)
 
     if problem.n_threads > 1:
         with ThreadPoolExecutor(problem.n_threads) as pool:
@@ -328,7 +334,8 @@ def evaluate(
             gradient[place[slot]] += slope
             hessian[place[slot], place[slot]] += curvature
             fisher[place[slot], place[slot]] += max(curvature, 0.0)
-    return Evaluation(best, total, stats, gradient, hessian, fisher, tuple(blocks))
+    n_negative = sum(part.n_negative for part in parts)
+    return Evaluation(best, total, stats, gradient, hessian, fisher, tuple(blocks), n_negative)
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,6 +352,7 @@ class _Part:
     eliminated: np.ndarray
     own: np.ndarray
     mixed: np.ndarray
+    n_negative: int
 
 
 def _evaluate_term(
@@ -430,6 +438,7 @@ def _evaluate_term(
         slots[free],
         own,
         mixed,
+        found.n_negative,
     )
 
 

@@ -139,6 +139,11 @@ def _doubts(found: Minimum, is_positive: bool) -> list[str]:
         reasons.append(
             f"the minimum was not reached (estimated distance {found.edm:.2g}, goal {EDM_GOAL:.2g})"
         )
+    if found.evaluation.n_negative:
+        reasons.append(
+            f"a negative flux leaves no expectation in {found.evaluation.n_negative} bins with counts: give the strength of that "
+            "source `min: 0`, or start nearer to the data"
+        )
     if not is_positive:
         reasons.append("the covariance is not positive: a parameter may not be constrained by the data")
     return reasons

@@ -28,6 +28,8 @@ _MOST_RESTARTS = 5
 _SCORE_GAIN = 1.0
 # less is rounding
 _GAIN = 1e-3
+# a point whose search ended farther from a minimum than this is looked for across kinks
+_DOUBTFUL = 1e-6
 # of a point's position, pixels: steps of the search across kinks, and where it ends
 _FIRST_BRACKET, _LAST_BRACKET = 0.25, 2e-3
 
@@ -103,6 +105,10 @@ def converge(datasets: Sequence[FitData], models: Models, limits: Limits, settin
         is_last = n_round == _MOST_ROUNDS - 1
         points = free_points(datasets, moved(models, at.x))
         if points and not descent.has_outgrown:
+            # from near by, exact derivatives arrive unless a kink is in the way
+            exact = descend(problem, at.x, steps)
+            at, edm, n = exact.evaluation, exact.edm, n + exact.n_iterations
+        if points and not descent.has_outgrown and edm > _DOUBTFUL:
             at, more = _polished(datasets, problem, models, at, points)
             edm, n = _free_gain(problem, at, points), n + more
         before, models = models, moved(models, at.x)
@@ -174,9 +180,10 @@ def _polished(
             if best is at:
                 bracket /= 4
             at = best
-    held = fixed_at(problem, at.x, names)
-    final = descend(held, at.x, limits)
-    return final.evaluation, n + final.n_iterations
+    held = descend(fixed_at(problem, at.x, names), at.x, limits)
+    free = descend(problem, held.evaluation.x, limits)
+    final = min((held.evaluation, free.evaluation), key=lambda found: found.stat)
+    return final, n + held.n_iterations + free.n_iterations
 
 
 def _shifted(

@@ -68,9 +68,11 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
     """
     at = evaluate(problem, x, is_smooth=is_smooth)
     damping, n, stalled = 0.0, 1, 0
+    if not _is_finite(at):
+        return Descent(at, np.inf, n, False)
     while True:
         step, edm, is_exact = _step(problem, at, limits, damping)
-        if edm < EDM_GOAL or n >= _MOST_ITERATIONS or stalled >= _MOST_STALLED or not np.isfinite(at.stat):
+        if edm < EDM_GOAL or n >= _MOST_ITERATIONS or stalled >= _MOST_STALLED:
             return Descent(at, edm, n, False)
         trial, is_short = _within(problem, at.x, step, limits)
         if edm < _LAST_EDM and is_exact and not is_smooth:
@@ -83,13 +85,18 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
         there = evaluate(problem, trial, is_smooth=is_smooth)
         n += 1
         stalled = stalled + 1 if edm > _LAST_EDM and there.stat > at.stat - _LEAST_GAIN else 0
-        is_lower = there.stat <= at.stat + _ROUNDING * abs(at.stat)
-        if is_lower or (is_exact and damping == 0 and edm < _TRUSTED_EDM and not is_smooth):
+        is_lower = _is_finite(there) and there.stat <= at.stat + _ROUNDING * abs(at.stat)
+        is_near = is_exact and damping == 0 and edm < _TRUSTED_EDM and not is_smooth and _is_finite(there)
+        if is_lower or is_near:
             at, damping = there, damping / 10 if damping > 1e-2 else 0.0
             if is_short:
                 return Descent(at, edm, n, True)
         else:
             damping = max(10 * damping, 0.3)
+
+
+def _is_finite(at: Evaluation) -> bool:
+    return bool(np.isfinite(at.stat) and np.isfinite(at.gradient).all() and np.isfinite(at.hessian).all())
 
 
 def scale_strengths(
@@ -103,6 +110,8 @@ def scale_strengths(
     if not chosen.any():
         return x
     at = evaluate(problem, x, order=1)
+    if not _is_finite(at):
+        return x
     for _ in range(_STRENGTH_STEPS):
         slots = problem.shared[chosen]
         error = np.zeros(len(x))
@@ -115,7 +124,7 @@ def scale_strengths(
         if np.all(np.abs(step) < error[slots]):
             return trial
         there = evaluate(problem, trial, order=1)
-        if there.stat > at.stat:
+        if not (_is_finite(there) and there.stat <= at.stat):
             return at.x
         at = there
     return at.x

@@ -160,6 +160,8 @@ class Measured:
         All second derivatives, and the positive part of them that first derivatives make (Gauss and Newton).
     by_bin : array
         d(f / 2)/d(signal) of the held bins, less the part of the sums.
+    n_negative : int
+        Bins with counts where a negative flux leaves no expectation.
     """
 
     stat: float
@@ -167,6 +169,7 @@ class Measured:
     hessian: np.ndarray
     fisher: np.ndarray
     by_bin: np.ndarray
+    n_negative: int = 0
 
 
 def shape_reach(
@@ -292,7 +295,10 @@ def measure(
         positive[np.ix_(at, at)] += (slopes * (outside / value**2)) @ slopes.T
     fisher = positive + (columns * second) @ columns.T
     stat = 2 * (total + linear)
-    return Measured(stat, 2 * gradient, 2 * (fisher + extra), 2 * fisher, first)
+    # where the expectation is cut, d(f / 2)/d(signal) says nothing of the counts
+    lost = (n > 0) & (signal < 0) & (first >= 0 if term.is_dense else first >= -1) & (second == 0)
+    n_negative = int(np.count_nonzero(lost))
+    return Measured(stat, 2 * gradient, 2 * (fisher + extra), 2 * fisher, first, n_negative)
 
 
 def _add_at(total: np.ndarray, bins: np.ndarray, values: np.ndarray) -> None:
