@@ -112,13 +112,13 @@ class DenseMap:
 
         return seen
 
-    def counts(self, source: Source) -> np.ndarray:
-        """Expected counts (n_energy, n_lat, n_lon) at the source's values."""
+    def counts(self, source: Source, stretch: float = 1.0) -> np.ndarray:
+        """Expected counts (n_energy, n_lat, n_lon) at the source's values, its energies taken ``stretch`` times too large."""
         dataset = self.dataset
         if not _is_near(dataset, source):
             return np.zeros(dataset.counts.data.shape)
         _, values = bound(source, "spatial")
-        flux = bin_fluxes(source, dataset.energy_true.edges)
+        flux = bin_fluxes(source, dataset.energy_true.edges / stretch)
         exposure = dataset.exposure.quantity.to_value("cm2 s")
         folded = self.seen(tuple(values)) * exposure * flux[:, None, None]
         return np.tensordot(self.edisp, folded, axes=(0, 0))
@@ -131,12 +131,12 @@ def _is_near(dataset: Dataset, source: Source) -> bool:
     return bool(np.isfinite(x) and np.isfinite(y) and -_PAD < x < nx + _PAD and -_PAD < y < ny + _PAD)
 
 
-def region_counts(dataset: Dataset, source: Source) -> np.ndarray:
+def region_counts(dataset: Dataset, source: Source, stretch: float = 1.0) -> np.ndarray:
     """Expected counts (n_energy, 1, 1) of a source that a region holds whole."""
     edisp = np.eye(dataset.energy.n_bins)
     if dataset.edisp is not None:
         edisp = dataset.edisp.edisp.data[:, :, 0, 0]
-    flux = bin_fluxes(source, dataset.energy_true.edges)
+    flux = bin_fluxes(source, dataset.energy_true.edges / stretch)
     exposure = dataset.exposure.quantity.to_value("cm2 s")[:, 0, 0]
     return np.asarray(edisp.T @ (flux * exposure))[:, None, None]
 
@@ -182,6 +182,27 @@ def chi2_of(points: FluxPointsData, sources: Sequence[Source]) -> float:
     return float((((measured - expected) / error)[points.mask] ** 2).sum())
 
 
+def errors_of(name: str, models: Models) -> tuple[float, float, float]:
+    """Stretch of energies, factor on the exposure and factor on the background of a dataset."""
+    for response in models.responses:
+        if response.datasets is None or name in response.datasets:
+            values = {p.name: p.value for p in response.scale.parameters}
+            return 1 + values["energy_scale"], values["exposure_scale"], values["background_scale"]
+    return 1.0, 1.0, 1.0
+
+
+def penalty_of(models: Models) -> float:
+    """-2 ln of the densities of Gaussian priors; parameters of one label count once."""
+    total, seen = 0.0, set()
+    for p in models.parameters().values():
+        if p.prior is None or p.frozen or (p.link and p.link in seen):
+            continue
+        seen.add(p.link)
+        mu, sigma = p.prior.values["mu"], p.prior.values["sigma"]
+        total += p.prior.weight * (((p.value - mu) / sigma) ** 2 + np.log(2 * np.pi * sigma**2))
+    return total
+
+
 class Dense:
     """Joint statistic of datasets as a function of the free vector, in the interface of `build_likelihood`."""
 
@@ -213,16 +234,15 @@ class Dense:
     def signal(self, dataset: Dataset, models: Models) -> np.ndarray:
         """Expected counts of all sources that a dataset sees."""
         total = np.zeros(dataset.counts.data.shape)
+        stretch, exposure, _ = errors_of(dataset.name, models)
         for source in models.sources:
             if source.datasets is not None and dataset.name not in source.datasets:
                 continue
-            is_map = (dataset.name, source.name) in self.maps
+            folded = self.maps.get((dataset.name, source.name))
             total = total + (
-                self.maps[dataset.name, source.name].counts(source)
-                if is_map
-                else region_counts(dataset, source)
+                region_counts(dataset, source, stretch) if folded is None else folded.counts(source, stretch)
             )
-        return total
+        return exposure * total
 
     def stat_of(self, dataset: FitData, models: Models) -> float:
         """Statistic of one dataset."""
@@ -232,20 +252,21 @@ class Dense:
             )
         mask, n = dataset.mask, dataset.counts.data
         signal = self.signal(dataset, models)
+        _, _, scale = errors_of(dataset.name, models)
         match dataset.background:
             case ExpectedCounts(counts):
-                mu = signal + factor_of(dataset, models)[:, None, None] * counts.data
+                mu = signal + scale * factor_of(dataset, models)[:, None, None] * counts.data
                 return cash_of(n[mask], mu[mask])
             case OffCounts() as off:
-                rows = (n[mask], off.counts.data[mask], off.alpha[mask], signal[mask])
+                rows = (n[mask], off.counts.data[mask], scale * off.alpha[mask], signal[mask])
                 return sum(wstat_of(*row) for row in zip(*rows, strict=True))
             case None:
                 raise AssertionError(dataset.name)
 
     def stat(self, x: np.ndarray) -> float:
-        """Sum over the datasets."""
+        """Sum over the datasets and priors."""
         models = self.at(x)
-        return float(sum(self.stat_of(d, models) for d in self.datasets))
+        return float(sum(self.stat_of(d, models) for d in self.datasets) + penalty_of(models))
 
     def gradient(self, x: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Central differences of fourth order, over a two-thousandth of ``scale``, in units of it."""

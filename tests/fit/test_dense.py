@@ -14,7 +14,7 @@ from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.region import RegionGeometry
-from dl3flow.models.source import Models, Source
+from dl3flow.models.source import Component, Models, Parameter, Prior, ResponseModel, Source
 
 from .dense import Dense
 from .small_data import LAT, LON, REGION, gauss, log_parabola, make_map, make_points, make_spectrum, point
@@ -275,6 +275,38 @@ def test_flux_points() -> None:
 def test_all_kinds_at_once(maps: list[Dataset]) -> None:
     datasets = [maps[1], make_spectrum("r", seed=1), make_points("f", seed=1), maps[0]]
     check(datasets, with_nuisances(datasets, Models((point("s"),))))
+
+
+def systematics(name: str, datasets: tuple[str, ...] | None) -> ResponseModel:
+    """Errors of energy, exposure and background, free and off their expectation, each with a prior."""
+    values = {
+        "energy_scale": (0.04, 0.0, 0.1),
+        "exposure_scale": (1.1, 1.0, 0.1),
+        "background_scale": (0.95, 1.0, 0.05),
+    }
+    parameters = tuple(
+        Parameter(key, value, prior=Prior("gaussian", {"mu": mu, "sigma": sigma}))
+        for key, (value, mu, sigma) in values.items()
+    )
+    return ResponseModel(name, Component("response_scale", parameters), datasets)
+
+
+@pytest.mark.parametrize("shape", [point, gauss])
+def test_systematic_errors_and_priors_of_maps(shape: object, maps: list[Dataset]) -> None:
+    """Of one map alone and of two together; and a prior on a source's own parameter, with a weight."""
+    models = with_nuisances(maps, Models((shape("s"),)))  # type: ignore[operator]
+    responses = (systematics("one", ("a",)), systematics("two", ("b", "c")))
+    index = replace(
+        models.parameters()["s.index"], prior=Prior("gaussian", {"mu": 2.0, "sigma": 0.1}, weight=2.0)
+    )
+    check(maps, replace(models, responses=responses).with_parameters({"s.index": index}))
+
+
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_systematic_errors_of_spectra(is_measured: bool) -> None:
+    datasets = [make_spectrum("r", seed=1, is_measured=is_measured), make_spectrum("q", seed=2)]
+    models = with_nuisances(datasets, Models((replace(point("s"), spatial=None),)))
+    check(datasets, replace(models, responses=(systematics("one", None),)))
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.2, 0.5])
