@@ -86,7 +86,11 @@ def test_groups(grouping: dict, entries: list, expected: dict) -> None:
             runs(reference=[None]),
             "1: the index states no reference time",
         ),
-        ({"name": "epoch", "edges": ["MJD 50000", "MJD 51000"]}, runs(reference=[60000.0]), "MJD 60000 lies outside"),
+        (
+            {"name": "epoch", "edges": ["MJD 50000", "MJD 51000"]},
+            runs(reference=[60000.0]),
+            "MJD 60000 lies outside",
+        ),
         ({"name": "instrument"}, runs(telescope=["", "T"]), r"\(1: the index names no telescope\)"),
         (
             {"name": "column", "column": "EF"},
