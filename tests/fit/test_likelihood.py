@@ -13,6 +13,7 @@ from dl3flow.errors import InputError
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds
 from dl3flow.fit.npred import predict_counts
+from dl3flow.fit.outline import outlines_of
 from dl3flow.fit.reach import constrained
 from dl3flow.geometry.region import UNKNOWN, RegionGeometry
 from dl3flow.kernels.statistics import cash, wstat
@@ -248,19 +249,27 @@ def test_a_map_and_a_spectrum_share_their_source(
     assert held[0].sum() > 1
     assert np.array_equal(*held)
     other_run = {"meta": {"obs_ids": [9]}}
-    assert constrained([cube, replace(spectrum, **other_run)], point_models())[1] == []
-    (sentence,) = constrained([cube, replace(somewhere, **other_run)], point_models())[1]
+    assert (
+        constrained(outlines_of([cube, replace(spectrum, **other_run)], point_models()), point_models())[1]
+        == []
+    )
+    (sentence,) = constrained(
+        outlines_of([cube, replace(somewhere, **other_run)], point_models()), point_models()
+    )[1]
     assert (
         sentence
         == "dataset 'spectrum' does not say where on the sky it was taken: it is taken to hold all of s"
     )
     blind = replace(off, acceptance_off=there(cube.counts, np.array([5.0, 0, 0])[:, None, None]))
-    told = constrained([replace(spectrum, background=blind)], point_models())[1]
+    told = constrained(outlines_of([replace(spectrum, background=blind)], point_models()), point_models())[1]
     assert any(
         t.startswith("dataset 'spectrum': 1 bins of the fit have no acceptance on or off") for t in told
     )
     nothing = replace(spectrum, mask_safe=np.zeros((3, 1, 1), dtype=bool))
-    assert "dataset 'spectrum' has no bin in the fit" in constrained([nothing], point_models())[1][-1]
+    assert (
+        "dataset 'spectrum' has no bin in the fit"
+        in constrained(outlines_of([nothing], point_models()), point_models())[1][-1]
+    )
     negative = replace(off, acceptance=there(cube.counts, -np.ones((3, 1, 1))))
     with pytest.raises(InputError, match=r"\(acceptance in 2 bins\)"):
         build_likelihood([replace(spectrum, background=negative)], point_models())

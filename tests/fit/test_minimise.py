@@ -13,6 +13,7 @@ from dl3flow.fit.bounds import fit_limits
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import add_backgrounds, fit, source_ts
 from dl3flow.fit.npred import predict_counts
+from dl3flow.fit.outline import outlines_of
 from dl3flow.fit.reach import counted_twice
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.models.source import Component, Models, Parameter
@@ -291,9 +292,9 @@ def test_regions_apart_hold_other_events(small_dataset: MakeDataset) -> None:
         return replace(cube, name=text, counts=counts, mask_safe=safe, mask_fit=None)
 
     here, near, there = (within(f"icrs;circle({lon}, 22.01, 0.2)") for lon in (83.63, 83.9, 84.3))
-    assert counted_twice([here, there]) == []
-    assert len(counted_twice([here, near])) == 1
-    assert len(counted_twice([there, near])) == 1
+    assert counted_twice(outlines_of([here, there], Models(()))) == []
+    assert len(counted_twice(outlines_of([here, near], Models(())))) == 1
+    assert len(counted_twice(outlines_of([there, near], Models(())))) == 1
 
 
 def test_events_count_twice_also_where_a_file_names_no_telescope(
@@ -302,4 +303,4 @@ def test_events_count_twice_also_where_a_file_names_no_telescope(
     one, two = small_dataset("a", seed=1), small_dataset("b", seed=1)
     for name, n in (("unknown", 1), ("", 1), ("X", 0)):
         other = replace(two, meta={**two.meta, "telescope": name})
-        assert len(counted_twice([one, other])) == n
+        assert len(counted_twice(outlines_of([one, other], Models(())))) == n

@@ -36,9 +36,7 @@ class _Ready:
     def of(cls, datasets: Sequence[FitData], result: FitResult, settings: FitSettings | None) -> "_Ready":
         settings = FitSettings() if settings is None else settings
         models = result.models
-        problem = build_problem(
-            datasets, models, models, fit_limits(models), settings.dtype, settings.n_threads
-        )
+        problem = build_problem(datasets, models, models, fit_limits(models), settings)
         errors = np.array([models.parameters()[n].error for n in problem.names])
         best = descend(problem, problem.start, step_limits(problem, models)).evaluation
         return cls(problem, models, best, errors)

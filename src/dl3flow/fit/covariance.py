@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dl3flow.data.dataset import FitData
 from dl3flow.fit.engine import Evaluation, Problem, evaluate
 from dl3flow.fit.minimum import Minimum, free_points, pixel_size, position_names
 from dl3flow.fit.newton import free_curvature
+from dl3flow.fit.outline import Outline
 from dl3flow.fit.quadratic import solve
 
 
-def fit_covariance(datasets: Sequence[FitData], found: Minimum) -> tuple[np.ndarray, bool]:
+def fit_covariance(outlines: Sequence[Outline], found: Minimum) -> tuple[np.ndarray, bool]:
     """Covariance of all entries of the free vector, and whether the second derivatives are positive.
 
     Twice the inverse of the second derivatives of the statistic; entries at a limit have none. With the block arrow of
@@ -26,7 +26,7 @@ def fit_covariance(datasets: Sequence[FitData], found: Minimum) -> tuple[np.ndar
     n = len(problem.names)
     covariance = np.zeros((n, n))
     free, _ = free_curvature(problem, at)
-    hessian = _smooth_hessian(datasets, found)
+    hessian = _smooth_hessian(outlines, found)
     slots = problem.shared[free]
     curved = hessian[np.ix_(free, free)]
     is_positive = _is_positive(curved)
@@ -56,7 +56,7 @@ def _is_positive(matrix: np.ndarray) -> bool:
     return bool(np.linalg.eigvalsh(matrix / np.outer(scale, scale))[0] > 1e-10)
 
 
-def _smooth_hessian(datasets: Sequence[FitData], found: Minimum) -> np.ndarray:
+def _smooth_hessian(outlines: Sequence[Outline], found: Minimum) -> np.ndarray:
     """Second derivatives over the shared entries; those of a point's position over a step of about one error.
 
     A point is shared bilinearly among pixels: its likelihood has a kink at every pixel centre, and derivatives at one
@@ -64,13 +64,13 @@ def _smooth_hessian(datasets: Sequence[FitData], found: Minimum) -> np.ndarray:
     follows from it then.
     """
     problem, at = found.problem, found.evaluation
-    names = position_names(free_points(datasets, found.models), problem.names)
+    names = position_names(free_points(outlines, found.models), problem.names)
     if not names:
         return at.hessian
     parameters = found.models.parameters()
     free, _ = free_curvature(problem, at)
     free[[int(np.searchsorted(problem.shared, problem.names.index(name))) for name in names]] = True
-    half = 0.5 * pixel_size(datasets)
+    half = 0.5 * pixel_size(outlines)
     hessian = at.hessian.copy()
     places = {name: int(np.searchsorted(problem.shared, problem.names.index(name))) for name in names}
     steps = {name: float(half.to_value(parameters[name].unit)) for name in names}

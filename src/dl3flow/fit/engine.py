@@ -20,6 +20,7 @@ from dl3flow.fit.compact import compact_counts, compact_points, merged
 from dl3flow.fit.flux import Varied, VariedFunction, build_point_flux, scaled, vary_function
 from dl3flow.fit.npred import bind_scale, build_flux, frame_of, share_at
 from dl3flow.fit.quadratic import bounded_step, solve
+from dl3flow.fit.settings import FitSettings
 from dl3flow.fit.template import TemplateFunction, build_template, holds
 from dl3flow.fit.terms import (
     Arrays,
@@ -122,8 +123,7 @@ def build_problem(
     models: Models,
     declared: Models,
     limits: tuple[np.ndarray, np.ndarray] | None = None,
-    precision: type = np.float64,
-    n_threads: int = 1,
+    settings: FitSettings | None = None,
 ) -> Problem:
     """Terms of all datasets, each in its compact form.
 
@@ -136,14 +136,14 @@ def build_problem(
         Where responses are taken: those of `models` where nothing has moved yet.
     limits : (low, high), optional
         Of the free vector.
-    precision : type
-        float64, or float32 in which responses are kept (sums are always float64).
-    n_threads : int
+    settings : FitSettings, optional
+        Where and how terms are kept.
 
     Raises
     ------
     InputError
     """
+    settings = FitSettings() if settings is None else settings
     names, position = free_parameters(models)
     parameters = models.parameters()
     start = np.array([parameters[name].value for name in names])
@@ -151,9 +151,11 @@ def build_problem(
     def term(dataset: FitData, *, is_dense: bool) -> Term:
         if isinstance(dataset, FluxPointsData):
             return compact_points(dataset, models, position)
-        return compact_counts(dataset, models, declared, position, is_dense=is_dense, precision=precision)
+        return compact_counts(
+            dataset, models, declared, position, is_dense=is_dense, precision=settings.dtype
+        )
 
-    single = [term(dataset, is_dense=False) for dataset in datasets]
+    single = [_stored(term(dataset, is_dense=False), settings) for dataset in datasets]
     places = {name: k for k, t in enumerate(single) for name in t.names}
     terms = [t for t in single if isinstance(t, PointsTerm)]
     terms += merged([t for t in single if isinstance(t, CountsTerm)])  # type: ignore[arg-type]
@@ -202,8 +204,19 @@ def build_problem(
         templates,
         _penalties(models, position),
         shared,
-        n_threads,
+        settings.n_threads,
     )
+
+
+def _stored(term: Term, settings: FitSettings) -> Term:
+    """A term whose arrays are read from the store whenever they are needed, if there is one."""
+    if (
+        settings.store is None
+        or isinstance(term, PointsTerm)
+        or all(r.template is None for r in term.reaches)
+    ):
+        return term
+    return replace(term, load=settings.store(term.load()))
 
 
 def _flux_specs(term: Term) -> Iterator[FluxSpec]:

@@ -13,7 +13,7 @@ from dl3flow.fit.covariance import fit_covariance
 from dl3flow.fit.engine import evaluate
 from dl3flow.fit.likelihood import moved
 from dl3flow.fit.minimum import (
-    Limits,
+    FitInput,
     Minimum,
     converge,
     find_minimum,
@@ -22,6 +22,7 @@ from dl3flow.fit.minimum import (
 )
 from dl3flow.fit.newton import EDM_GOAL
 from dl3flow.fit.npred import background_of, source_position
+from dl3flow.fit.outline import Outline, outlines_of
 from dl3flow.fit.reach import constrained
 from dl3flow.fit.settings import FitSettings
 from dl3flow.fit.summary import dataset_stats
@@ -84,11 +85,12 @@ def fit(datasets: Sequence[FitData], models: Models, settings: FitSettings | Non
         If a source is seen by no dataset, or a start value lies outside its limits.
     """
     settings = FitSettings() if settings is None else settings
-    models, warnings = constrained(datasets, models)
-    limits = fit_limits(models)
-    found = find_minimum(datasets, models, limits, settings)
-    covariance, is_positive = fit_covariance(datasets, found)
-    warnings = [*warnings, *_unresolved(datasets, found.models), *_wandered(models, found.models)]
+    outlines = outlines_of(datasets, models)
+    models, warnings = constrained(outlines, models)
+    given = FitInput(datasets, outlines, fit_limits(models), settings)
+    found = find_minimum(given, models)
+    covariance, is_positive = fit_covariance(outlines, found)
+    warnings = [*warnings, *_unresolved(outlines, found.models), *_wandered(models, found.models)]
     problem, at = found.problem, found.evaluation
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     at_limit = [
@@ -106,7 +108,7 @@ def fit(datasets: Sequence[FitData], models: Models, settings: FitSettings | Non
         warnings.append("no parameter is free: the statistic is that of the start values")
     reasons = _doubts(found, is_positive)
     covariance.setflags(write=False)
-    ts = {s.name: _source_ts(datasets, found, s.name, limits, settings) for s in best.sources}
+    ts = {s.name: _source_ts(given, found, s.name) for s in best.sources}
     slope = float(np.max(np.abs(at.gradient * errors[problem.shared]), initial=0.0))
     return FitResult(
         success=not reasons,
@@ -149,11 +151,11 @@ def _doubts(found: Minimum, is_positive: bool) -> list[str]:
     return reasons
 
 
-def _unresolved(datasets: Sequence[FitData], models: Models) -> list[str]:
+def _unresolved(outlines: Sequence[Outline], models: Models) -> list[str]:
     return [
         f"{name} = {p.value:.2g} {p.unit} is below a third of a pixel, where the data hardly tell it from a point: "
         "its error is not meaningful"
-        for name, p in too_small(datasets, models).items()
+        for name, p in too_small(outlines, models).items()
     ]
 
 
@@ -182,22 +184,21 @@ def source_ts(
     The other sources keep their positions and shapes: one that is free to walk would take the place of the missing one.
     """
     settings = FitSettings() if settings is None else settings
-    return _null_stat(datasets, result.models, source, settings) - result.stat
+    given = FitInput(datasets, outlines_of(datasets, result.models), fit_limits(result.models), settings)
+    return _null_stat(given, result.models, source) - result.stat
 
 
-def _null_stat(datasets: Sequence[FitData], models: Models, source: str, settings: FitSettings) -> float:
+def _null_stat(given: FitInput, models: Models, source: str) -> float:
     without = replace(models, sources=tuple(s for s in models.sources if s.name != source))
     null = with_frozen_shapes(without)
-    return converge(datasets, null, fit_limits(null), settings).stat
+    return converge(replace(given, limits=fit_limits(null)), null).stat
 
 
-def _source_ts(
-    datasets: Sequence[FitData], found: Minimum, source: str, limits: Limits, settings: FitSettings
-) -> float:
+def _source_ts(given: FitInput, found: Minimum, source: str) -> float:
     """As `source_ts`, from the terms that are there already where nothing shared is left to fit."""
     problem = found.problem
     own = np.array([problem.names[k].split(".", 1)[0] == source for k in problem.shared], dtype=bool)
     linked = any(p.link for p in found.models.parameters().values())
     if own.all() and not linked:
         return evaluate(problem, found.evaluation.x, without=source, order=1).stat - found.stat
-    return _null_stat(datasets, found.models, source, settings) - found.stat
+    return _null_stat(given, found.models, source) - found.stat

@@ -7,19 +7,19 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
-from dl3flow.data.dataset import FitData
-from dl3flow.fit.binding import bind, free_parameters
+from dl3flow.data.dataset import Dataset, FitData
+from dl3flow.fit.binding import bind, for_dataset, free_parameters
 from dl3flow.fit.bounds import size_names, step_limits, strength_names
 from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate
 from dl3flow.fit.likelihood import moved
 from dl3flow.fit.newton import descend, fixed_at, free_curvature, scale_strengths
-from dl3flow.fit.npred import energies_of_shape, frame_of, response_pixel, source_position
+from dl3flow.fit.npred import frame_of, response_pixel, source_position
+from dl3flow.fit.outline import Outline
 from dl3flow.fit.quadratic import solve
-from dl3flow.fit.reach import maps_of
 from dl3flow.fit.search import best_position
 from dl3flow.fit.settings import FitSettings
 from dl3flow.geometry.sky import SkyGeometry
-from dl3flow.models.pixels import oversampling
+from dl3flow.models.pixels import depends_on_energy, oversampling
 from dl3flow.models.source import Models, Parameter, Source, full_names
 
 _MOST_ROUNDS = 8
@@ -32,6 +32,27 @@ _GAIN = 1e-3
 _DOUBTFUL = 1e-6
 # of a point's position, pixels: steps of the search across kinks, and where it ends
 _FIRST_BRACKET, _LAST_BRACKET = 0.25, 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class FitInput:
+    """What a fit reads.
+
+    Attributes
+    ----------
+    datasets : sequence
+        Read one by one, as often as they are needed.
+    outlines : tuple of Outline
+        Of each.
+    limits : (low, high)
+        Of the free vector.
+    settings : FitSettings
+    """
+
+    datasets: Sequence[FitData]
+    outlines: tuple[Outline, ...]
+    limits: tuple[np.ndarray, np.ndarray]
+    settings: FitSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,24 +87,19 @@ class Minimum:
         return self.evaluation.stat
 
 
-Limits = tuple[np.ndarray, np.ndarray]
-
-
-def find_minimum(
-    datasets: Sequence[FitData], models: Models, limits: Limits, settings: FitSettings
-) -> Minimum:
+def find_minimum(given: FitInput, models: Models) -> Minimum:
     """Minimum of the joint statistic, with positions looked for before and after.
 
     A source with a free position is looked for within its limits (0.5 deg around the start without limits), and the
     search is begun again from a place that the data prefer, and from half a pixel where an extension became unresolved.
     """
-    best = converge(datasets, _started(datasets, models, limits, settings), limits, settings)
+    best = converge(given, _started(given, models))
     for restart in (_searched, _grown):
         for _ in range(_MOST_RESTARTS):
-            start = restart(datasets, best.models)
+            start = restart(given, best.models)
             if start is best.models:
                 break
-            other = converge(datasets, start, limits, settings)
+            other = converge(given, start)
             spent = best.n_evaluations + other.n_evaluations
             if not other.stat < best.stat - _GAIN:
                 best = replace(best, n_evaluations=spent)
@@ -92,42 +108,42 @@ def find_minimum(
     return best
 
 
-def converge(datasets: Sequence[FitData], models: Models, limits: Limits, settings: FitSettings) -> Minimum:
+def converge(given: FitInput, models: Models) -> Minimum:
     """One descent, repeated where sources end on other response pixels, or finer, than the likelihood was built for."""
-    declared, n = models, 0
+    declared, n, outlines = models, 0, given.outlines
     for n_round in range(_MOST_ROUNDS):
-        problem = build_problem(datasets, models, declared, limits, settings.dtype, settings.n_threads)
+        problem = build_problem(given.datasets, models, declared, given.limits, given.settings)
         steps, start = step_limits(problem, models), problem.start
         if n_round == 0:
             start = scale_strengths(problem, start, strength_names(models, problem.names), steps)
-        descent = descend(problem, start, steps, is_smooth=bool(free_points(datasets, models)))
+        descent = descend(problem, start, steps, is_smooth=bool(free_points(outlines, models)))
         at, edm, n = descent.evaluation, descent.edm, n + descent.n_iterations
         is_last = n_round == _MOST_ROUNDS - 1
-        points = free_points(datasets, moved(models, at.x))
+        points = free_points(outlines, moved(models, at.x))
         if points and not descent.has_outgrown:
             # from near by, exact derivatives arrive unless a kink is in the way
             exact = descend(problem, at.x, steps)
             at, edm, n = exact.evaluation, exact.edm, n + exact.n_iterations
         if points and not descent.has_outgrown and edm > _DOUBTFUL:
-            at, more = _polished(datasets, problem, models, at, points)
+            at, more = _polished(outlines, problem, models, at, points)
             edm, n = _free_gain(problem, at, points), n + more
         before, models = models, moved(models, at.x)
         if is_last:
             break
         if descent.has_outgrown:
             continue
-        if _responses(datasets, models) != _responses(datasets, declared):
+        if _responses(outlines, models) != _responses(outlines, declared):
             declared = models
-        elif not _is_coarse(datasets, before, models):
+        elif not _is_coarse(outlines, before, models):
             break
     return Minimum(problem, models, declared, at, edm, descent.n_iterations, n)
 
 
-def free_points(datasets: Sequence[FitData], models: Models) -> list[Source]:
+def free_points(outlines: Sequence[Outline], models: Models) -> list[Source]:
     """Points, and sources too small to tell from one, with a free position on a map: kinks at pixel centres."""
-    if not maps_of(datasets):
+    if not maps_of(outlines):
         return []
-    small = {size_names(models)[name] for name in too_small(datasets, models)}
+    small = {size_names(models)[name] for name in too_small(outlines, models)}
     return [
         s
         for s in models.sources
@@ -150,14 +166,14 @@ def shape_names(points: Sequence[Source], names: Sequence[str]) -> tuple[str, ..
 
 
 def _polished(
-    datasets: Sequence[FitData], problem: Problem, models: Models, at: Evaluation, points: Sequence[Source]
+    outlines: Sequence[Outline], problem: Problem, models: Models, at: Evaluation, points: Sequence[Source]
 ) -> tuple[Evaluation, int]:
     """The same minimum with points placed to a few thousandths of a pixel, along rows and columns in turn.
 
     A point is shared bilinearly among pixels, so that the statistic has a kink at every pixel centre, often with the
     minimum on it: derivatives end a pixel's fraction away. All other parameters follow each trial by one Newton step.
     """
-    geom, n = maps_of(datasets)[0].counts.sky, 0
+    geom, n = maps_of(outlines)[0], 0
     names = shape_names(points, problem.names)
     limits = step_limits(problem, models)
     for source in points:
@@ -229,7 +245,7 @@ def _free_gain(problem: Problem, at: Evaluation, points: Sequence[Source]) -> fl
     return float(0.5 * gradient @ solve(at.fisher[np.ix_(chosen, chosen)], gradient))
 
 
-def _started(datasets: Sequence[FitData], models: Models, limits: Limits, settings: FitSettings) -> Models:
+def _started(given: FitInput, models: Models) -> Models:
     """Models with each free position where the data prefer it, all else as declared.
 
     Where a source is, is judged next to the others at fitted strengths: the first fit keeps every shape and position.
@@ -239,19 +255,21 @@ def _started(datasets: Sequence[FitData], models: Models, limits: Limits, settin
     fitted = models
     if len(models.sources) > 1:
         frozen = with_frozen_shapes(models)
-        kept = _limits_of(limits, models, frozen)
-        fitted = converge(datasets, frozen, kept, settings).models
+        kept = replace(given, limits=limits_of(given.limits, models, frozen))
+        fitted = converge(kept, frozen).models
         fitted = models.with_parameters(
             {n: replace(p, value=fitted.parameters()[n].value) for n, p in models.parameters().items()}
         )
     changed: dict[str, Parameter] = {}
     for source in models.sources:
         if not is_placed(source):
-            changed |= _preferred(datasets, fitted.with_parameters(changed), source)
+            changed |= _preferred(given, fitted.with_parameters(changed), source)
     return models.with_parameters(changed)
 
 
-def _limits_of(limits: Limits, models: Models, fewer: Models) -> Limits:
+def limits_of(
+    limits: tuple[np.ndarray, np.ndarray], models: Models, fewer: Models
+) -> tuple[np.ndarray, np.ndarray]:
     """Limits of the entries that are left when some parameters are frozen or gone."""
     names, kept = free_parameters(models)[0], free_parameters(fewer)[0]
     at = [names.index(name) for name in kept]
@@ -277,21 +295,23 @@ def is_placed(source: Source) -> bool:
     return any(n not in own or own[n].frozen or own[n].link for n in ("lon_0", "lat_0"))
 
 
-def _searched(datasets: Sequence[FitData], models: Models) -> Models:
+def _searched(given: FitInput, models: Models) -> Models:
     """Models with each free position moved to the place that the data prefer; the same object if none is."""
     for source in models.sources:
-        if not is_placed(source) and (changed := _preferred(datasets, models, source)):
+        if not is_placed(source) and (changed := _preferred(given, models, source)):
             models = models.with_parameters(changed)
     return models
 
 
-def _preferred(datasets: Sequence[FitData], models: Models, source: Source) -> dict[str, Parameter]:
+def _preferred(given: FitInput, models: Models, source: Source) -> dict[str, Parameter]:
     """Position parameters at a place that the data prefer to the source's by far; empty if there is none."""
-    maps = maps_of(datasets)
-    position, score, present = best_position(maps, models, source)
+    seen = [k for k, o in enumerate(given.outlines) if o.sky and for_dataset(o.name, source.datasets)]
+    position, score, present = best_position(
+        (d for k in seen if isinstance(d := given.datasets[k], Dataset)), models, source
+    )
     here = source_position(source)
     assert here is not None
-    near = position.separation(here) < 1.5 * pixel_size(maps)
+    near = position.separation(here) < 1.5 * pixel_size(given.outlines)
     return {} if near or score <= present + _SCORE_GAIN else moved_position(source, position)
 
 
@@ -309,11 +329,11 @@ def moved_position(source: Source, position: SkyCoord) -> dict[str, Parameter]:
     return changed
 
 
-def too_small(datasets: Sequence[FitData], models: Models) -> dict[str, Parameter]:
+def too_small(outlines: Sequence[Outline], models: Models) -> dict[str, Parameter]:
     """Free extensions below a third of a pixel, by full name: below it the likelihood hardly depends on them."""
-    if not maps_of(datasets):
+    if not maps_of(outlines):
         return {}
-    pixel, parameters = pixel_size(datasets), models.parameters()
+    pixel, parameters = pixel_size(outlines), models.parameters()
     return {
         name: parameters[name]
         for name in size_names(models)
@@ -321,50 +341,49 @@ def too_small(datasets: Sequence[FitData], models: Models) -> dict[str, Paramete
     }
 
 
-def _grown(datasets: Sequence[FitData], models: Models) -> Models:
+def _grown(given: FitInput, models: Models) -> Models:
     """Models with each free extension below a third of a pixel set to half a pixel; the same object if there is none.
 
     A fit that wandered there may have passed a minimum.
     """
-    size = 0.5 * pixel_size(datasets)
+    size = 0.5 * pixel_size(given.outlines)
     return models.with_parameters(
         {
             name: replace(p, value=float(size.to_value(p.unit)), error=0.0)
-            for name, p in too_small(datasets, models).items()
+            for name, p in too_small(given.outlines, models).items()
         }
     )
 
 
-def pixel_size(datasets: Sequence[FitData]) -> u.Quantity:
+def pixel_size(outlines: Sequence[Outline]) -> u.Quantity:
     """Size of the smallest pixels."""
-    return min((d.counts.sky.binsz for d in maps_of(datasets)), default=np.inf) * u.deg
+    return min((sky.binsz for sky in maps_of(outlines)), default=np.inf) * u.deg
 
 
-def _responses(datasets: Sequence[FitData], models: Models) -> list[tuple[tuple[int, int], ...]]:
+def maps_of(outlines: Sequence[Outline]) -> list[SkyGeometry]:
+    """Pixels of those of the datasets that are maps."""
+    return [o.sky for o in outlines if o.sky is not None]
+
+
+def _responses(outlines: Sequence[Outline], models: Models) -> list[tuple[tuple[int, int], ...]]:
     return [
-        tuple(
-            response_pixel(m.exposure.geom, m.exposure.data, at)
-            for d in maps_of(datasets)
-            for m in (d.psf, d.edisp)
-            if m is not None
-        )
+        tuple(response_pixel(geom, exposure, at) for o in outlines for geom, exposure in o.responses)
         for s in models.sources
         if not is_placed(s) and (at := source_position(s)) is not None
     ]
 
 
-def _is_coarse(datasets: Sequence[FitData], built: Models, found: Models) -> bool:
+def _is_coarse(outlines: Sequence[Outline], built: Models, found: Models) -> bool:
     """True if a source at its best fit is too small for the pixel division that its start values asked for."""
-    maps = maps_of(datasets)
-    geometries = list(dict.fromkeys(replace(d.counts.sky, corner=(0, 0)) for d in maps))
+    geometries = list(dict.fromkeys(replace(sky, corner=(0, 0)) for sky in maps_of(outlines)))
+    energies = [o.energy_true for o in outlines if o.sky is not None and o.energy_true is not None]
     for before, after in zip(built.sources, found.sources, strict=True):
         if before.spatial is None or after.spatial is None or not geometries:
             continue
         old, new = bind(before, "spatial", {}), bind(after, "spatial", {})
         if "size" not in old.plugin.companions:
             continue
-        energies = [e for d in maps if (e := energies_of_shape(d, new.plugin)) is not None]
-        energy = np.concatenate(energies) if energies else None
+        energy = np.concatenate(energies) if depends_on_energy(new.plugin) and energies else None
         factors = [[oversampling(b.plugin, b.start, g, energy) for g in geometries] for b in (old, new)]
         if any(n > o for o, n in zip(*factors, strict=True)):
             return True

@@ -1,6 +1,6 @@
 """Where else a source could be: a score map over its allowed positions, so that a fit does not end in a side minimum."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import astropy.units as u
@@ -10,7 +10,7 @@ from scipy.signal import fftconvolve
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.errors import InputError
-from dl3flow.fit.binding import bind, for_dataset
+from dl3flow.fit.binding import bind
 from dl3flow.fit.npred import (
     build_flux,
     energies_of_shape,
@@ -36,7 +36,7 @@ _NOTHING = np.zeros(0)
 
 
 def best_position(
-    datasets: Sequence[Dataset], models: Models, source: Source
+    datasets: Iterable[Dataset], models: Models, source: Source
 ) -> tuple[SkyCoord, float, float]:
     """Position within the source's limits at which the data ask most for a source of its spectrum and shape.
 
@@ -47,8 +47,8 @@ def best_position(
 
     Parameters
     ----------
-    datasets : sequence of Dataset
-        Maps; at least one that sees the source.
+    datasets : iterable of Dataset
+        Maps that see the source; at least one.
     models : Models
     source : Source
 
@@ -60,17 +60,19 @@ def best_position(
         There, and at the source's present position.
     """
     others = replace(models, sources=tuple(s for s in models.sources if s.name != source.name))
-    seen = [d for d in datasets if for_dataset(d.name, source.datasets)]
     here = source_position(source)
     assert here is not None
-    geom = _neighbourhood(seen[0].counts.sky, source, here)
-    lon, lat = geom.lonlat
-    grid = SkyCoord(lon * u.rad, lat * u.rad, frame=geom.frame)
-    slope, information = np.zeros(geom.shape), np.zeros(geom.shape)
-    for dataset in seen:
+    geom: SkyGeometry | None = None
+    for dataset in datasets:
+        if geom is None:
+            geom = _neighbourhood(dataset.counts.sky, source, here)
+            slope, information = np.zeros(geom.shape), np.zeros(geom.shape)
         u_map, i_map = _score(dataset, geom, models, others, source)
         slope += u_map
         information += i_map
+    assert geom is not None
+    lon, lat = geom.lonlat
+    grid = SkyCoord(lon * u.rad, lat * u.rad, frame=geom.frame)
     good = (slope > 0) & (information > 0)
     score = np.where(good, slope**2 / np.where(good, information, 1.0), 0.0)
     j0, i0 = geom.nearest(here)
