@@ -79,7 +79,7 @@ ENERGIES = {
     24: ({"min": "0.5 TeV", "max": "50 TeV", "nbin": 24}, {"min": "0.3 TeV", "max": "80 TeV", "nbin": 40}),
 }
 CENTERS = {"crab": (83.63, 22.01), "msh": (228.53, -59.16)}
-# position, index, amplitude, extension; from the middle of the map of MSH 15-52, an error and a half away, the peer's fit fails
+# position, index, amplitude, extension
 STARTS = {"crab": (83.63, 22.01, 2.5, 4e-11, 0.05), "msh": (228.58, -59.17, 2.3, 6e-12, 0.1)}
 FACT = {
     "recipe": {
