@@ -30,6 +30,7 @@ from dl3flow.fit.terms import (
     PointsTerm,
     Shaped,
     TemplateSpec,
+    Transforms,
     backward_map,
     measure,
     measure_points,
@@ -43,7 +44,7 @@ from dl3flow.models.source import Models, Parameter
 Term = CountsTerm | PointsTerm
 
 _MOST_LOCAL_STEPS = 20
-_LOCAL_EDM = 1e-11
+_LOCAL_EDM = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +288,12 @@ def holds_all(problem: Problem, models: Models, x: np.ndarray) -> bool:
 
 
 def evaluate(
-    problem: Problem, x: np.ndarray, *, is_smooth: bool = False, without: str = "", order: Literal[1, 2] = 2
+    problem: Problem,
+    x: np.ndarray,
+    *,
+    is_smooth: bool = False,
+    without: str = "",
+    order: Literal[0, 1, 2] = 2,
 ) -> Evaluation:
     """Profiled statistic and its derivatives at ``x``; pure: local entries of ``x`` are only where the search for them starts.
 
@@ -299,20 +305,23 @@ def evaluate(
         Take derivatives of points over a pixel.
     without : str
         Name of a source that is left out.
-    order : 1 or 2
-        1 leaves out the second derivatives by what shapes templates, which most of the time goes to.
+    order : 0, 1 or 2
+        1 leaves out the second derivatives by what shapes templates, which most of the time goes to; 0 the first ones too.
     """
     n_shared = len(problem.shared)
     place = np.full(len(x), -1)
     place[problem.shared] = np.arange(n_shared)
     everywhere = {spec: function(x, is_smooth) for spec, function in problem.templates.items()}
-    transforms: dict[tuple[TemplateSpec, tuple[int, int]], np.ndarray] = {}
+    transforms: dict[tuple[TemplateSpec, tuple[int, int]], Transforms] = {}
     for term in problem.terms:
         for reach in term.reaches if isinstance(term, CountsTerm) else ():
             if reach.template is not None and (reach.template, reach.length) not in transforms:
                 at = everywhere[reach.template]
-                wanted = at.value[None] if order == 1 else np.concatenate([at.value[None], at.gradient])
-                transforms[reach.template, reach.length] = scipy.fft.rfft2(wanted, s=reach.length)
+                slopes = at.gradient if order == 2 else at.gradient[:0]
+                transforms[reach.template, reach.length] = (
+                    scipy.fft.rfft2(at.value, s=reach.length),
+                    scipy.fft.rfft2(slopes, s=reach.length).astype(np.complex64) if len(slopes) else slopes,
+                )
     with np.errstate(all="ignore"):
         fluxes = {spec: function(x) for spec, function in problem.fluxes.items()}
 
@@ -374,7 +383,7 @@ def _evaluate_term(
     x: np.ndarray,
     fluxes: Mapping[FluxSpec, Varied],
     templates: Mapping[TemplateSpec, Varied],
-    transforms: Mapping[tuple[TemplateSpec, tuple[int, int]], np.ndarray],
+    transforms: Mapping[tuple[TemplateSpec, tuple[int, int]], Transforms],
     without: str,
     order: int,
 ) -> _Part:
@@ -414,15 +423,15 @@ def _evaluate_term(
         x = _best_local(problem, lambda y: at(y, local, 2)[0], x, local)
     found, now = at(x, term.slots, order)
     hessian, gradient = found.hessian.copy(), found.gradient.copy()
-    if isinstance(term, CountsTerm):
+    if isinstance(term, CountsTerm) and order > 0:
         for k, reach in enumerate(term.reaches):
             if reach.template is None:
                 continue
             shape = templates[reach.template]
             by_template = backward_map(term, k, arrays, now[k], found.by_bin, shape.value.ndim == 3)
             where = np.searchsorted(term.slots, shape.slots)
+            gradient[where] += 2 * np.tensordot(shape.gradient, by_template, by_template.ndim)
             if order == 1:
-                gradient[where] += 2 * np.tensordot(shape.gradient, by_template, by_template.ndim)
                 continue
             curved = np.tensordot(shape.curvature, by_template, by_template.ndim)
             hessian[np.ix_(where, where)] += 2 * curved

@@ -30,6 +30,8 @@ _SCORE_GAIN = 1.0
 _GAIN = 1e-3
 # a point whose search ended farther from a minimum than this is looked for across kinks
 _DOUBTFUL = 1e-6
+# pixels that a source may move from where it was looked for and found
+_NEAR = 3.0
 # of a point's position, pixels: steps of the search across kinks, and where it ends
 _FIRST_BRACKET, _LAST_BRACKET = 0.25, 2e-3
 
@@ -93,13 +95,14 @@ def find_minimum(given: FitInput, models: Models) -> Minimum:
     A source with a free position is looked for within its limits (0.5 deg around the start without limits), and the
     search is begun again from a place that the data prefer, and from half a pixel where an extension became unresolved.
     """
-    best = converge(given, _started(given, models))
+    start = _started(given, models)
+    best = converge(given, start)
     for restart in (_searched, _grown):
         for _ in range(_MOST_RESTARTS):
-            start = restart(given, best.models)
-            if start is best.models:
+            again = restart(given, best.models, start)
+            if again is best.models:
                 break
-            other = converge(given, start)
+            other = converge(given, again)
             spent = best.n_evaluations + other.n_evaluations
             if not other.stat < best.stat - _GAIN:
                 best = replace(best, n_evaluations=spent)
@@ -295,10 +298,18 @@ def is_placed(source: Source) -> bool:
     return any(n not in own or own[n].frozen or own[n].link for n in ("lon_0", "lat_0"))
 
 
-def _searched(given: FitInput, models: Models) -> Models:
-    """Models with each free position moved to the place that the data prefer; the same object if none is."""
-    for source in models.sources:
-        if not is_placed(source) and (changed := _preferred(given, models, source)):
+def _searched(given: FitInput, models: Models, start: Models) -> Models:
+    """Models with each free position moved to the place that the data prefer; the same object if none is.
+
+    One that ended where the search before the fit had placed it is not looked for again.
+    """
+    pixel = pixel_size(given.outlines)
+    for before, source in zip(start.sources, models.sources, strict=True):
+        if is_placed(source):
+            continue
+        here, there = source_position(before), source_position(source)
+        is_far = here is None or there is None or here.separation(there) > _NEAR * pixel
+        if is_far and (changed := _preferred(given, models, source)):
             models = models.with_parameters(changed)
     return models
 
@@ -341,7 +352,7 @@ def too_small(outlines: Sequence[Outline], models: Models) -> dict[str, Paramete
     }
 
 
-def _grown(given: FitInput, models: Models) -> Models:
+def _grown(given: FitInput, models: Models, start: Models) -> Models:
     """Models with each free extension below a third of a pixel set to half a pixel; the same object if there is none.
 
     A fit that wandered there may have passed a minimum.

@@ -10,7 +10,7 @@ from dl3flow.fit.quadratic import bounded_step, solve
 
 # where a search ends, and from where on its last step is taken without new second derivatives (in units of the statistic)
 EDM_GOAL = 1e-8
-_LAST_EDM = 1e-5
+_LAST_EDM = 1e-4
 # below this a step is taken without a look at the statistic, whose last digits are rounding there
 _TRUSTED_EDM = 1e-3
 _MOST_ITERATIONS = 60
@@ -77,10 +77,10 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
         trial, is_short = _within(problem, at.x, step, limits)
         if edm < _LAST_EDM and is_exact and not is_smooth:
             last = evaluate(problem, trial, order=1)
-            # second derivatives hardly change over a few thousandths of an error
+            # second derivatives hardly change over a hundredth of an error
             last = replace(last, hessian=at.hessian, fisher=at.fisher, blocks=at.blocks)
             _, left, _ = _step(problem, last, limits, 0.0)
-            if left < EDM_GOAL:
+            if left < _LAST_EDM**1.5:
                 return Descent(last, left, n, False)
         there = evaluate(problem, trial, is_smooth=is_smooth)
         n += 1
@@ -109,7 +109,7 @@ def scale_strengths(
     chosen = np.isin(problem.shared, [problem.names.index(name) for name in names])
     if not chosen.any():
         return x
-    at = evaluate(problem, x, order=1)
+    at = evaluate(problem, x, order=0)
     if not _is_finite(at):
         return x
     for _ in range(_STRENGTH_STEPS):
@@ -123,7 +123,7 @@ def scale_strengths(
         trial[slots] += step
         if np.all(np.abs(step) < error[slots]):
             return trial
-        there = evaluate(problem, trial, order=1)
+        there = evaluate(problem, trial, order=0)
         if not (_is_finite(there) and there.stat <= at.stat):
             return at.x
         at = there

@@ -16,7 +16,7 @@ from dl3flow.models.resolve import ModelFunction
 MARGIN = 3
 # how far a source may walk, and grow, before its window is made anew
 _DRIFT = 0.06
-_GROWTH = 1.15
+_GROWTH = 1.05
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ SMALLEST_WEIGHT = 1e-10
 _STEP = 1e-5
 
 Arrays = Mapping[str, np.ndarray]
+# of a template, and of its derivatives
+Transforms = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Measured:
 
 
 def shape_reach(
-    reach: Reach, number: int, arrays: Arrays, template: tuple[Varied, np.ndarray] | None
+    reach: Reach, number: int, arrays: Arrays, template: tuple[Varied, Transforms] | None
 ) -> Shaped:
     """Template of one reach through point spread, exposure and dispersion.
 
@@ -185,26 +187,29 @@ def shape_reach(
     arrays : mapping of array
     template : (Varied, transforms) or None
         Fractions, and the transforms on the reach's periodic grid of them, and of their derivatives where those are
-        wanted; shape (1, ...) or (1 + n, ...).
+        wanted, in single precision: they make second derivatives only.
     """
     if template is None:
         none = np.zeros(0, dtype=int)
         return Shaped(none, arrays[f"A{number}"][None], arrays[f"L{number}"][None])
     fractions, transforms = template
+    whole, slopes = transforms
     kernels = unfolded(arrays[f"T{number}"], reach.length[0])
     backwards = arrays[f"D{number}"]
-    everything = np.concatenate([fractions.value[None], fractions.gradient])[: len(transforms)]
+    everything = np.concatenate([fractions.value[None], fractions.gradient])[: 1 + len(slopes)]
     by_true = "rtyx" if everything.ndim == 4 else "ryx"
     sums = np.einsum(f"tyx,{by_true}->rt", backwards, everything, optimize=True)
     pixels, response = arrays[f"p{number}"], arrays[f"M{number}"]
     counts = np.empty((len(everything), *response.shape))
-    for k, transform in enumerate(transforms):
-        seen = scipy.fft.irfft2(transform * kernels, s=reach.length).reshape(len(kernels), -1)
-        np.take(seen, pixels, axis=1, out=counts[k])
-        if k == 0:
-            # beyond a kernel's edge the transform leaves rounding, which is no signal
-            counts[0][np.abs(counts[0]) < ROUNDING * seen.max(axis=1, keepdims=True)] = 0.0
-        counts[k] *= response
+    seen = scipy.fft.irfft2(whole * kernels, s=reach.length).reshape(len(kernels), -1)
+    np.take(seen, pixels, axis=1, out=counts[0])
+    # beyond a kernel's edge the transform leaves rounding, which is no signal
+    counts[0][np.abs(counts[0]) < ROUNDING * seen.max(axis=1, keepdims=True)] = 0.0
+    counts[0] *= response
+    single = kernels.astype(np.float32) if len(slopes) else kernels
+    for k, transform in enumerate(slopes, start=1):
+        seen = scipy.fft.irfft2(transform * single, s=reach.length).reshape(len(kernels), -1)
+        np.multiply(seen[:, pixels], response, out=counts[k])
     return Shaped(fractions.slots, counts, sums)
 
 
@@ -219,7 +224,7 @@ def measure(
 ) -> Measured:
     """F of a term and its derivatives over the ``wanted`` slots, as far as templates were shaped with derivatives.
 
-    Second derivatives of templates by themselves, and first ones of templates without derivatives, are `backward_map`'s.
+    First derivatives by what shapes templates, and second ones of templates by themselves, are `backward_map`'s.
 
     Parameters
     ----------
@@ -266,7 +271,6 @@ def measure(
             by_shape = by_flux[1:][shape]
             moved = np.array([flux.value @ c for c in seen.counts[1:][shape]])
             _add_columns(columns, there, bins, moved)
-            gradient[there] += by_shape @ flux.value
             if own.any():
                 mixed = slopes @ by_shape.T
                 extra[np.ix_(at, there)] += mixed
