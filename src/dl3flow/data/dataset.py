@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import astropy.units as u
@@ -41,7 +42,7 @@ class OffCounts:
     acceptance: Map
     acceptance_off: Map
 
-    @property
+    @cached_property
     def alpha(self) -> np.ndarray:
         """Acceptance / acceptance_off per bin; 0 where nothing was measured."""
         on, off = self.acceptance.data, self.acceptance_off.data

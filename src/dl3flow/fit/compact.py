@@ -323,9 +323,10 @@ def _measured(
     }
     left = usable.copy()
     left[held] = False
-    without = wstat_ts(n_on[left].astype(float), n_off[left].astype(float), alpha[left])
+    # computed at once for all spectra that become one term
+    arrays["rest"] = np.array([n_on[left], n_off[left], alpha[left]], dtype=float)
     weights = [] if scale is None else [_as_array(scale_function(scale))]
-    return held, arrays, weights, -0.5 * float(without.sum())
+    return held, arrays, weights, 0.0
 
 
 def _as_array(number: VariedFunction) -> VariedFunction:
@@ -400,12 +401,24 @@ def merged(terms: Sequence[CountsTerm]) -> list[CountsTerm]:
         is_plain = all(r.template is None for r in term.reaches) and not term.weights and term.is_measured
         key = (term.is_dense, term.reaches) if is_plain else n
         groups.setdefault(key, []).append(term)
-    return [group[0] if len(group) == 1 else _joined(group) for group in groups.values()]
+    return [finished(group[0] if len(group) == 1 else _joined(group)) for group in groups.values()]
+
+
+def finished(term: CountsTerm) -> CountsTerm:
+    """A term whose bins without a source are summed."""
+    if not term.is_measured or term.constant:
+        return term
+    arrays = dict(term.load())
+    rest = arrays.pop("rest", None)
+    if rest is None:
+        return term
+    return replace(term, constant=term.constant - 0.5 * float(wstat_ts(*rest).sum()), load=lambda: arrays)
 
 
 def _joined(terms: Sequence[CountsTerm]) -> CountsTerm:
     parts: list[Arrays] = [term.load() for term in terms]
     arrays = {key: np.concatenate([p[key] for p in parts]) for key in ("n", "m", "alpha", "e")}
+    arrays["rest"] = np.concatenate([p["rest"] for p in parts], axis=1)
     starts = np.cumsum([0, *(len(p["n"]) for p in parts)])
     for k in range(len(terms[0].reaches)):
         shifted = [p[f"v{k}"] + start for p, start in zip(parts, starts, strict=False)]

@@ -16,7 +16,7 @@ import scipy
 
 from dl3flow.data.dataset import FitData, FluxPointsData
 from dl3flow.fit.binding import bind, free_parameters
-from dl3flow.fit.compact import compact_counts, compact_points, merged
+from dl3flow.fit.compact import compact_counts, compact_points, finished, merged
 from dl3flow.fit.flux import Varied, VariedFunction, build_point_flux, scaled, vary_function
 from dl3flow.fit.npred import bind_scale, build_flux, frame_of, share_at
 from dl3flow.fit.quadratic import bounded_step, solve
@@ -211,13 +211,10 @@ def build_problem(
 
 def _stored(term: Term, settings: FitSettings) -> Term:
     """A term whose arrays are read from the store whenever they are needed, if there is one."""
-    if (
-        settings.store is None
-        or isinstance(term, PointsTerm)
-        or all(r.template is None for r in term.reaches)
-    ):
+    if isinstance(term, PointsTerm) or all(r.template is None for r in term.reaches):
         return term
-    return replace(term, load=settings.store(term.load()))
+    term = finished(term)
+    return term if settings.store is None else replace(term, load=settings.store(term.load()))
 
 
 def _flux_specs(term: Term) -> Iterator[FluxSpec]:

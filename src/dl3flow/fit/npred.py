@@ -23,6 +23,7 @@ from dl3flow.fit.binding import Binding, bind, for_dataset
 from dl3flow.fit.flux import Varied, VariedFunction, build_bin_flux, scaled, vary_function
 from dl3flow.fit.template import Window, grid_length, place_window
 from dl3flow.geometry.region import Geometry, RegionGeometry
+from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.edisp import kernels_from_density
 from dl3flow.kernels.convolve import even_transforms, psf_kernels, unfolded
 from dl3flow.kernels.interpolate import hat_matrix
@@ -322,16 +323,53 @@ def seen_template(dataset: Dataset, source: Source, declared: Source) -> Seen | 
     grid = PixelGrid.create(window.geom, factor, frame)
     template = pixel_fractions(spatial.plugin, spatial.start, grid, energy)
     length = grid_length(window, half)
-    kernels = unfolded(even_transforms(response.kernels, length), length[0])
+    transforms = even_transforms(response.kernels, length)
+    per_flux = _smeared(template, transforms, length, (window.row, window.column), reached)
+    per_flux *= exposure_of(dataset, source.without_irf, rows, columns)
+    return Seen(rows, columns, per_flux, response.edisp)
+
+
+def _smeared(
+    template: np.ndarray,
+    transforms: np.ndarray,
+    length: tuple[int, int],
+    corner: tuple[int, int],
+    reached: tuple[slice, slice],
+) -> np.ndarray:
+    """A template through point spread, at the pixels that it reaches; shape (n_true, n_rows, n_columns).
+
+    ``transforms`` are quadrants of those of the kernels, ``corner`` is the template's first pixel in the map.
+    """
+    kernels = unfolded(transforms, length[0])
     seen = scipy.fft.irfft2(scipy.fft.rfft2(template, s=length) * kernels, s=length)
     # beyond a kernel's edge the transform leaves rounding, which is no signal
     seen[np.abs(seen) < ROUNDING * seen.max(axis=(1, 2), keepdims=True)] = 0.0
     # pixels before the window are at the end of the periodic grid
-    j, i = (np.arange(s.start, s.stop) - first for s, first in ((rows, window.row), (columns, window.column)))
-    per_flux = seen[:, (j % length[0])[:, None], i % length[1]] * exposure_of(
-        dataset, source.without_irf, rows, columns
-    )
-    return Seen(rows, columns, per_flux, response.edisp)
+    j, i = (np.arange(s.start, s.stop) - first for s, first in zip(reached, corner, strict=True))
+    return np.asarray(seen[:, (j % length[0])[:, None], i % length[1]])
+
+
+def seen_again(
+    dataset: Dataset,
+    source: Source,
+    declared: Source,
+    template: np.ndarray,
+    geom: SkyGeometry,
+    transforms: np.ndarray,
+    length: tuple[int, int],
+) -> Seen | None:
+    """As `seen_template`, of a template on the window ``geom`` and with transforms of kernels that are there already."""
+    corner = geom.offset_in(dataset.counts.sky)
+    window = Window(corner[0], corner[1], geom.shape, geom)
+    half = min(n - m for n, m in zip(length, geom.shape, strict=True)) // 2
+    reached = reached_part(window, half, dataset.counts.sky.shape)
+    if reached is None:
+        return None
+    per_flux = _smeared(template, transforms, length, corner, reached)
+    per_flux *= exposure_of(dataset, source.without_irf, *reached)
+    position = response_position(dataset, declared)
+    edisp = _diagonal(dataset) if "edisp" in source.without_irf else dispersion_at(dataset, position)
+    return Seen(*reached, per_flux, edisp)
 
 
 def energies_of_shape(dataset: Dataset, model: ModelFunction) -> np.ndarray | None:

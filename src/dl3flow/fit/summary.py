@@ -1,6 +1,7 @@
 """What each dataset says of a fit: its part of the statistic, and counts against expectation per energy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,104 +10,130 @@ from dl3flow.data.products import DatasetStat
 from dl3flow.fit.binding import for_dataset
 from dl3flow.fit.minimum import Minimum
 from dl3flow.fit.npred import (
+    Seen,
     build_flux,
     good_times,
     response_model,
+    seen_again,
     seen_template,
     weigh_background,
 )
-from dl3flow.fit.terms import CountsTerm
+from dl3flow.fit.terms import CountsTerm, PointsTerm, Reach
 from dl3flow.kernels.statistics import wstat, wstat_background
-from dl3flow.models.source import Models
+from dl3flow.models.source import Models, Source
 from dl3flow.units import ENERGY
 
 _NOTHING = np.zeros(0)
 
 
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What the terms of a fit know of one dataset at the minimum.
+
+    Attributes
+    ----------
+    stat : float or None
+        Its part of the statistic, where it is a term by itself.
+    fluxes : mapping of array
+        Flux per true-energy bin, by source.
+    seen : mapping of function (dataset, source, declared source) -> Seen or None
+        Templates through the point spread, by source.
+    """
+
+    stat: float | None
+    fluxes: Mapping[str, np.ndarray]
+    seen: Mapping[str, Callable[[Dataset, Source, Source], Seen | None]]
+
+
 def dataset_stats(datasets: Sequence[FitData], found: Minimum) -> tuple[DatasetStat, ...]:
     """One summary per dataset, at the minimum."""
     problem, at = found.problem, found.evaluation
-    values = {spec: flux(at.x).value for spec, flux in problem.fluxes.items()}
-    stats: dict[str, float] = {}
-    fluxes: dict[str, dict[str, np.ndarray]] = {}
+    fluxes = {spec: flux(at.x).value for spec, flux in problem.fluxes.items()}
+    templates = {spec: template(at.x, False).value for spec, template in problem.templates.items()}
+    known: dict[str, _Known] = {}
     for term, stat in zip(problem.terms, at.stats, strict=True):
         own = sum(problem.penalties[k](float(at.x[k]))[0] for k in term.local if k in problem.penalties)
-        if len(term.names) == 1:
-            stats[term.names[0]] = float(stat) - own
-        if isinstance(term, CountsTerm):
+        alone = float(stat) - own if len(term.names) == 1 else None
+        here, seen = {}, {}
+        for k, reach in enumerate(term.reaches if isinstance(term, CountsTerm) else ()):
             # the share of a region that a source fills is in its template here
-            seen = {r.flux.source: values[r.flux] for r in term.reaches if not r.flux.region}
-            fluxes |= dict.fromkeys(term.names, seen)
-    return tuple(_dataset_stat(d, found, stats.get(d.name), fluxes.get(d.name, {})) for d in datasets)
+            if not reach.flux.region:
+                here[reach.flux.source] = fluxes[reach.flux]
+            if reach.template is not None:
+                seen[reach.flux.source] = _seen(term, k, reach, templates[reach.template])
+        known |= dict.fromkeys(term.names, _Known(alone, here, seen))
+    return tuple(_dataset_stat(d, found, known[d.name]) for d in datasets)
 
 
-def _dataset_stat(
-    dataset: FitData, found: Minimum, stat: float | None, fluxes: Mapping[str, np.ndarray]
-) -> DatasetStat:
+def _seen(
+    term: CountsTerm | PointsTerm, number: int, reach: Reach, template: np.ndarray
+) -> Callable[[Dataset, Source, Source], Seen | None]:
+    def again(dataset: Dataset, source: Source, declared: Source) -> Seen | None:
+        assert isinstance(term, CountsTerm)
+        assert reach.template is not None
+        transforms = term.load()[f"T{number}"]
+        return seen_again(dataset, source, declared, template, reach.template.geom, transforms, reach.length)
+
+    return again
+
+
+def _dataset_stat(dataset: FitData, found: Minimum, known: _Known) -> DatasetStat:
     models = found.models
     if isinstance(dataset, FluxPointsData):
         # no counts: an axis without bins
         none = np.zeros(0)
-        return DatasetStat(
-            dataset.name,
-            float(stat or 0.0),
-            int(dataset.mask.sum()),
-            dataset.energy_ref[:1],
-            none,
-            none,
-            none,
-        )
-    mask = dataset.mask
+        n = int(dataset.mask.sum())
+        stat = known.stat or 0.0
+        return DatasetStat(dataset.name, stat, n, dataset.energy_ref[:1], none, none, none)
+    mask, stat_here = dataset.mask, known.stat
     counts = np.where(mask, dataset.counts.data, 0.0).sum(axis=(1, 2), dtype=float)
-    signal, per_energy = predicted_signal(dataset, models, found.declared, fluxes)
+    signal, per_energy = _predicted_signal(dataset, models, found.declared, known)
     if isinstance(dataset.background, OffCounts):
         response = response_model(dataset.name, models)
         factor = 1.0 if response is None else response.scale["background_scale"].value
-        background = measured_background(dataset, dataset.background, signal, factor)
-        if stat is None:
-            n, m, alpha = (
-                dataset.counts.data[mask],
-                dataset.background.counts.data[mask],
-                dataset.background.alpha[mask],
-            )
-            stat = float(wstat(n, m, alpha * factor, signal[mask]).sum())
-        by_energy = np.where(mask, background, 0.0).sum(axis=(1, 2))
+        off = dataset.background
+        # what is masked has no part, and an array of all bins takes its time
+        n_on, n_off, alpha, expected = (
+            v[mask] for v in (dataset.counts.data, off.counts.data, off.alpha * factor, signal)
+        )
+        mu_off = wstat_background(n_on, n_off, np.where(alpha > 0, alpha, 1.0), expected)
+        by_energy = np.zeros(len(counts))
+        np.add.at(by_energy, np.nonzero(mask)[0], alpha * mu_off)
+        if stat_here is None:
+            stat_here = float(wstat(n_on, n_off, alpha, expected).sum())
     else:
         by_energy = np.zeros(len(counts))
         for part, weight in weigh_background(dataset, models, {}):
             values = dataset.mu_bkg if part is None else part
             summed = np.where(mask, values, 0.0).sum(axis=(1, 2), dtype=float)
             by_energy += summed * weight(_NOTHING).value
-    assert stat is not None
-    obs_ids = tuple(dataset.meta.get("obs_ids", ()))
-    return DatasetStat(
-        dataset.name, stat, int(mask.sum()), dataset.energy.edges, counts, per_energy, by_energy, obs_ids
-    )
+    assert stat_here is not None
+    ids = tuple(dataset.meta.get("obs_ids", ()))
+    n = int(mask.sum())
+    return DatasetStat(dataset.name, stat_here, n, dataset.energy.edges, counts, per_energy, by_energy, ids)
 
 
-def predicted_signal(
-    dataset: Dataset, models: Models, declared: Models, fluxes: Mapping[str, np.ndarray]
+def _predicted_signal(
+    dataset: Dataset, models: Models, declared: Models, known: _Known
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expected counts of all sources: in every bin where the background is measured (else an empty array), and per energy.
 
-    Responses are those at the declared positions, as in the fit. ``fluxes`` per true-energy bin by source, as far as known.
+    Responses are those at the declared positions, as in the fit.
     """
     mask, response = dataset.mask, response_model(dataset.name, models)
     is_measured = isinstance(dataset.background, OffCounts)
     signal = np.zeros(mask.shape if is_measured else (0,))
     per_energy = np.zeros(len(mask))
-    edges = dataset.energy_true.edges.to_value(ENERGY)
     for source, place in zip(models.sources, declared.sources, strict=True):
         if not for_dataset(dataset.name, source.datasets):
             continue
-        seen = seen_template(dataset, source, place)
+        seen = known.seen.get(source.name, seen_template)(dataset, source, place)
         if seen is None:
             continue
-        flux = fluxes.get(source.name)
+        flux = known.fluxes.get(source.name)
         if flux is None:
-            flux = build_flux(models, source, {}, edges, response, good_times(dataset, source))(
-                _NOTHING
-            ).value
+            edges, times = dataset.energy_true.edges.to_value(ENERGY), good_times(dataset, source)
+            flux = build_flux(models, source, {}, edges, response, times)(_NOTHING).value
         folded = ((seen.edisp.T * flux) @ seen.per_flux.reshape(len(flux), -1)).reshape(
             len(mask), *seen.per_flux.shape[1:]
         )
@@ -114,12 +141,3 @@ def predicted_signal(
             signal[:, seen.rows, seen.columns] += folded
         per_energy += np.einsum("eyx,eyx->e", folded, mask[:, seen.rows, seen.columns])
     return signal, per_energy
-
-
-def measured_background(
-    dataset: Dataset, off: OffCounts, signal: np.ndarray, factor: float = 1.0
-) -> np.ndarray:
-    """Expected background counts per bin that suit on and off counts best at a given signal; 0 where none was measured."""
-    alpha = off.alpha * factor
-    mu_off = wstat_background(dataset.counts.data, off.counts.data, np.where(alpha > 0, alpha, 1.0), signal)
-    return np.asarray(alpha * mu_off)
