@@ -422,3 +422,10 @@ def test_a_fit_that_failed_stands_before_all_other_warnings(arguments, fit):
     arguments["fits"] = {"joint-3d": replace(fit, success=False, message="edm 0.3 above its goal")}
     html = build_report(**arguments)
     assert html.index("Fit joint-3d failed: Edm 0.3 above its goal.") < html.index("Observation 5 failed")
+
+
+@pytest.mark.parametrize("found", [None, float("nan"), float("-inf")])
+def test_a_test_statistic_that_is_not_known_is_a_dash(arguments, fit, found):
+    name = fit.models.sources[0].name
+    arguments["fits"] = {"joint-3d": replace(fit, minimiser={**fit.minimiser, "ts": {name: found}})}
+    assert re.search(rf"{name} test statistic\s*–", Page(build_report(**arguments)).words)

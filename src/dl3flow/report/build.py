@@ -360,14 +360,11 @@ def _summary(
         ts = fit.minimiser.get("ts", {})
         for source in fit.models.sources:
             if source.name in ts:
-                root = math.sqrt(max(ts[source.name], 0.0))
-                rows.append(
-                    [
-                        f"{source.name} test statistic",
-                        f"{ts[source.name]:.1f} (√TS = {root:.1f})",
-                        f"fit {name}",
-                    ]
-                )
+                # not finite, or null in the file, where the fit without the source found no minimum
+                found = ts[source.name]
+                is_known = found is not None and math.isfinite(found)
+                value = f"{found:.1f} (√TS = {math.sqrt(max(found, 0.0)):.1f})" if is_known else MISSING
+                rows.append([f"{source.name} test statistic", value, f"fit {name}"])
             for names, component in zip(full_names(source).values(), source.parts.values(), strict=True):
                 for full, p in zip(names, component.parameters, strict=True):
                     if full in fit.free:
