@@ -10,7 +10,7 @@ from dl3flow.fit.engine import Problem, holds_all
 from dl3flow.fit.newton import StepLimits
 from dl3flow.fit.search import SEARCH_RADIUS
 from dl3flow.models.resolve import resolve
-from dl3flow.models.source import Models, Parameter
+from dl3flow.models.source import Models, Parameter, full_names
 
 _POSITION = ("lon_0", "lat_0")
 _LARGEST_STEP = 0.2 * u.deg
@@ -40,8 +40,9 @@ def size_names(models: Models) -> dict[str, str]:
     for source in models.sources:
         if source.spatial is not None:
             size = resolve(source.spatial, "spatial", source.name).companions.get("size")
+            own = [p.name for p in source.spatial.parameters]
             if size:
-                found[f"{source.name}.{size}"] = source.name
+                found[full_names(source)["spatial"][own.index(size)]] = source.name
     return found
 
 

@@ -15,56 +15,86 @@ from dl3flow.data.dataset import FitData
 from dl3flow.data.products import Contour, FitResult, Profile
 from dl3flow.errors import InputError, choices
 from dl3flow.fit.bounds import fit_limits, step_limits
-from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate
+from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate, holds_all
+from dl3flow.fit.likelihood import moved
 from dl3flow.fit.newton import descend, fixed_at
 from dl3flow.fit.settings import FitSettings
 from dl3flow.models.source import Models
 
 _PROFILE_POINTS, _PROFILE_ERRORS = 21, 3.0
+_MOST_ROUNDS = 6
 
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
     """A finished fit made ready for further minimisations around its best."""
 
-    problem: Problem
+    datasets: Sequence[FitData]
     models: Models
+    settings: FitSettings
+    opened: tuple[str, ...]
+    problem: Problem
     best: Evaluation
     errors: np.ndarray
 
     @classmethod
-    def of(cls, datasets: Sequence[FitData], result: FitResult, settings: FitSettings | None) -> "_Ready":
-        settings = FitSettings() if settings is None else settings
-        models = result.models
-        problem = build_problem(datasets, models, models, fit_limits(models), settings)
-        errors = np.array([models.parameters()[n].error for n in problem.names])
-        best = descend(problem, problem.start, step_limits(problem, models)).evaluation
-        return cls(problem, models, best, errors)
-
-    def slot(self, name: str) -> int:
-        """Entry of a parameter.
+    def of(
+        cls,
+        datasets: Sequence[FitData],
+        result: FitResult,
+        names: Sequence[str],
+        settings: FitSettings | None,
+    ) -> "_Ready":
+        """The fit with the named parameters shared, so that they can be held.
 
         Raises
         ------
         InputError
-            If it is not free.
+            If one is not free.
         """
-        if name not in self.problem.names:
-            raise InputError(f"'{name}' is no free parameter of the fit: {choices(name, self.problem.names)}")
-        return self.problem.names.index(name)
+        settings, models = FitSettings() if settings is None else settings, result.models
+        for name in names:
+            if name not in result.free:
+                raise InputError(f"'{name}' is no free parameter of the fit: {choices(name, result.free)}")
+        problem = _opened(datasets, models, models, names, settings)
+        best = descend(problem, problem.start, step_limits(problem, models)).evaluation
+        widths = np.array([models.parameters()[n].error for n in problem.names])
+        # at a limit there is no error: what the statistic's own curvature says stands for it
+        curved = np.zeros(len(widths))
+        curved[problem.shared] = np.sqrt(2 / np.maximum(np.diag(best.fisher), 1e-300))
+        errors = np.where(widths > 0, widths, curved)
+        return cls(datasets, models, settings, tuple(names), problem, best, errors)
 
-    def opened(self, slots: Sequence[int]) -> "_Ready":
-        """The same with some local entries shared, so that they can be held."""
-        terms = tuple(replace(t, local=np.setdiff1d(t.local, slots)) for t in self.problem.terms)
-        shared = np.union1d(self.problem.shared, np.array(slots, dtype=int))
-        problem = replace(self.problem, terms=terms, shared=shared)
-        return replace(self, problem=problem, best=evaluate(problem, self.best.x))
+    def at(self, x: np.ndarray) -> Problem:
+        """The problem, or one whose templates' windows lie where they are at ``x``."""
+        if holds_all(self.problem, self.models, x):
+            return self.problem
+        return _opened(self.datasets, moved(self.models, x), self.models, self.opened, self.settings)
 
     def minimum_at(self, x: np.ndarray, names: tuple[str, ...]) -> Evaluation:
         """Minimum with the named entries held at their values in ``x``."""
-        problem = fixed_at(self.problem, x, names)
-        start = np.clip(x, problem.low, problem.high)
-        return descend(problem, start, step_limits(problem, self.models)).evaluation
+        for _ in range(_MOST_ROUNDS):
+            problem = fixed_at(self.at(x), x, names)
+            start = np.clip(x, problem.low, problem.high)
+            found = descend(problem, start, step_limits(problem, moved(self.models, start)))
+            x = found.evaluation.x
+            if not found.has_outgrown:
+                break
+        return found.evaluation
+
+
+def _opened(
+    datasets: Sequence[FitData],
+    models: Models,
+    declared: Models,
+    names: Sequence[str],
+    settings: FitSettings,
+) -> Problem:
+    """Problem of a fit with some local entries shared, and the limits of where it began."""
+    problem = build_problem(datasets, models, declared, fit_limits(declared), settings)
+    slots = np.array([problem.names.index(name) for name in names], dtype=int)
+    terms = tuple(replace(t, local=np.setdiff1d(t.local, slots)) for t in problem.terms)
+    return replace(problem, terms=terms, shared=np.union1d(problem.shared, slots))
 
 
 def minos(
@@ -94,19 +124,18 @@ def minos(
     InputError
         If a parameter is not free.
     """
-    ready = _Ready.of(datasets, result, settings)
-    slots = [ready.slot(name) for name in names]
-    ready = ready.opened(slots)
+    ready = _Ready.of(datasets, result, names, settings)
     minuit, scale = _minuit(ready)
     found = {}
     minuit.migrad()
     for name in names:
         minuit.minos(name)
         error = minuit.merrors[name]
-        factor = scale[name]
+        is_low = error.lower_valid and not (error.at_lower_limit or error.at_lower_max_fcn)
+        is_high = error.upper_valid and not (error.at_upper_limit or error.at_upper_max_fcn)
         found[name] = (
-            -error.lower * factor if error.lower_valid else np.nan,
-            error.upper * factor if error.upper_valid else np.nan,
+            -error.lower * scale[name] if is_low else np.nan,
+            error.upper * scale[name] if is_high else np.nan,
         )
     return found
 
@@ -133,9 +162,8 @@ def profile(
     InputError
         If the parameter is not free.
     """
-    ready = _Ready.of(datasets, result, settings)
-    slot = ready.slot(name)
-    ready = ready.opened([slot])
+    ready = _Ready.of(datasets, result, (name,), settings)
+    slot = ready.problem.names.index(name)
     center, error = ready.best.x[slot], ready.errors[slot]
     if values is None:
         values = center + error * np.linspace(-_PROFILE_ERRORS, _PROFILE_ERRORS, _PROFILE_POINTS)
@@ -173,9 +201,7 @@ def contour(
     """
     if names[0] == names[1]:
         raise InputError(f"a contour needs two parameters, found '{names[0]}' twice")
-    ready = _Ready.of(datasets, result, settings)
-    slots = [ready.slot(name) for name in names]
-    minuit, scale = _minuit(ready.opened(slots))
+    minuit, scale = _minuit(_Ready.of(datasets, result, names, settings))
     minuit.migrad()
     level = float(erf(n_sigma / np.sqrt(2)))
     points = np.asarray(minuit.mncontour(*names, cl=level, size=n_points), dtype=float)
@@ -196,7 +222,7 @@ def _minuit(ready: _Ready) -> tuple[Minuit, dict[str, float]]:
     def at(point: np.ndarray) -> Evaluation:
         x = best.x.copy()
         x[slots] = np.asarray(point) * scale
-        return evaluate(problem, x, order=1)
+        return evaluate(ready.at(x), x, order=1)
 
     function: Callable[[np.ndarray], float] = lambda point: at(point).stat - best.stat  # noqa: E731
     gradient: Callable[[np.ndarray], np.ndarray] = lambda point: at(point).gradient * scale  # noqa: E731

@@ -18,7 +18,7 @@ from dl3flow.data.dataset import FitData, FluxPointsData
 from dl3flow.fit.binding import bind, free_parameters
 from dl3flow.fit.compact import compact_counts, compact_points, finished, merged
 from dl3flow.fit.flux import Varied, VariedFunction, build_point_flux, scaled, vary_function
-from dl3flow.fit.npred import bind_scale, build_flux, frame_of, share_at
+from dl3flow.fit.npred import bind_scale, build_flux, frame_of, scale_function, share_at
 from dl3flow.fit.quadratic import bounded_step, solve
 from dl3flow.fit.settings import FitSettings
 from dl3flow.fit.template import TemplateFunction, build_template, holds
@@ -39,11 +39,11 @@ from dl3flow.fit.terms import (
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.models.pixels import oversampling
 from dl3flow.models.priors import PRIORS
-from dl3flow.models.source import Models, Parameter
+from dl3flow.models.source import Models, Parameter, ResponseModel, Source, full_names
 
 Term = CountsTerm | PointsTerm
 
-_MOST_LOCAL_STEPS = 20
+_MOST_LOCAL_STEPS, _MOST_DAMPING = 100, 1e12
 _LOCAL_EDM = 1e-10
 
 
@@ -107,6 +107,8 @@ class Evaluation:
     blocks : tuple of Block
     n_negative : int
         Bins with counts where a negative flux leaves no expectation.
+    local_edm : float
+        What further steps of the local entries would gain.
     """
 
     x: np.ndarray
@@ -117,6 +119,7 @@ class Evaluation:
     fisher: np.ndarray
     blocks: tuple[Block, ...]
     n_negative: int
+    local_edm: float
 
 
 def build_problem(
@@ -179,8 +182,7 @@ def build_problem(
         source, response = sources[spec.source], responses.get(spec.response)
         energies = np.array(spec.energies)
         if spec.is_points:
-            scale = None if response is None else bind_scale(response, "energy_scale", position)
-            fluxes[spec] = build_point_flux(bind(source, "spectral", position), energies, scale)
+            fluxes[spec] = _points_flux(source, position, energies, response)
             continue
         fluxes[spec] = build_flux(models, source, position, energies, response, spec.times)
         if spec.region:
@@ -219,6 +221,18 @@ def _stored(term: Term, settings: FitSettings) -> Term:
 
 def _flux_specs(term: Term) -> Iterator[FluxSpec]:
     yield from term.fluxes if isinstance(term, PointsTerm) else (r.flux for r in term.reaches)
+
+
+def _points_flux(
+    source: Source, position: Mapping[str, int], energies: np.ndarray, response: ResponseModel | None
+) -> VariedFunction:
+    """Flux of a source at the energies of flux points, with the systematic errors of their energies and exposure."""
+    spectral = bind(source, "spectral", position)
+    if response is None:
+        return build_point_flux(spectral, energies)
+    flux = build_point_flux(spectral, energies, bind_scale(response, "energy_scale", position))
+    exposure = scale_function(bind_scale(response, "exposure_scale", position))
+    return lambda x: scaled(flux(x), exposure(x))
 
 
 def _with_share(
@@ -270,6 +284,22 @@ def _penalty(parameter: Parameter, name: str) -> Callable[[float], tuple[float, 
         return at, slope, curvature
 
     return stat
+
+
+def prior_stat(models: Models, source: str) -> float:
+    """Part of the statistic that priors on parameters of one source make, those linked to other models' left out."""
+    total = 0.0
+    parameters = models.parameters()
+    own = {n for s in models.sources if s.name == source for names in full_names(s).values() for n in names}
+    shared = {p.link for n, p in parameters.items() if p.link and n not in own}
+    done: set[str] = set()
+    for name in sorted(own):
+        p = parameters[name]
+        if p.prior is None or p.frozen or p.link in shared or (p.link and p.link in done):
+            continue
+        done.add(p.link)
+        total += _penalty(p, name)(p.value)[0]
+    return total
 
 
 def holds_all(problem: Problem, models: Models, x: np.ndarray) -> bool:
@@ -354,7 +384,8 @@ def evaluate(
             hessian[place[slot], place[slot]] += curvature
             fisher[place[slot], place[slot]] += max(curvature, 0.0)
     n_negative = sum(part.n_negative for part in parts)
-    return Evaluation(best, total, stats, gradient, hessian, fisher, tuple(blocks), n_negative)
+    left = sum(part.local_edm for part in parts)
+    return Evaluation(best, total, stats, gradient, hessian, fisher, tuple(blocks), n_negative, left)
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,6 +403,7 @@ class _Part:
     own: np.ndarray
     mixed: np.ndarray
     n_negative: int
+    local_edm: float
 
 
 def _evaluate_term(
@@ -388,7 +420,10 @@ def _evaluate_term(
     local, x = term.local, x.copy()
     specs = list(_flux_specs(term))
     seen = [k for k, spec in enumerate(specs) if spec.source != without]
-    if isinstance(term, CountsTerm) and any(fluxes[specs[k]].value.min() < 0 for k in seen):
+    if isinstance(term, CountsTerm) and (
+        any(fluxes[specs[k]].value.min() < 0 for k in seen)
+        or any(weight(x).value.min() < 0 for weight in term.weights)
+    ):
         # a negative expectation is cut in every bin, which takes them all
         dense = problem.dense[number]()
         assert isinstance(dense, CountsTerm)
@@ -416,8 +451,9 @@ def _evaluate_term(
             found = measure(term, arrays, shaped, now, weights, wanted, order)
         return _with_penalties(found, problem, x, wanted, local), now
 
+    left = 0.0
     if len(local):
-        x = _best_local(problem, lambda y: at(y, local, 2)[0], x, local)
+        x, left = _best_local(problem, lambda y: at(y, local, 2)[0], x, local)
     found, now = at(x, term.slots, order)
     hessian, gradient = found.hessian.copy(), found.gradient.copy()
     if isinstance(term, CountsTerm) and order > 0:
@@ -458,6 +494,7 @@ def _evaluate_term(
         own,
         mixed,
         found.n_negative,
+        left,
     )
 
 
@@ -497,11 +534,11 @@ def _with_penalties(
 
 def _best_local(
     problem: Problem, measured: Callable[[np.ndarray], Measured], x: np.ndarray, local: np.ndarray
-) -> np.ndarray:
-    """``x`` with the local entries at their minimum, by damped Newton steps within their limits."""
+) -> tuple[np.ndarray, float]:
+    """``x`` with the local entries at their minimum, by damped Newton steps within their limits, and what is left to gain."""
     low, high = problem.low[local], problem.high[local]
     x[local] = np.clip(x[local], low, high)
-    found, damping = measured(x), 0.0
+    found, damping, gain = measured(x), 0.0, np.inf
     for _ in range(_MOST_LOCAL_STEPS):
         curved = found.hessian if _is_positive(found.hessian) else found.fisher
         scale = np.diag(np.maximum(np.diag(found.fisher), 1e-300))
@@ -517,7 +554,9 @@ def _best_local(
             x, found, damping = trial, there, damping / 10 if damping > 1e-3 else 0.0
         else:
             damping = max(10 * damping, 0.1)
-    return x
+            if damping > _MOST_DAMPING:
+                break
+    return x, float(gain)
 
 
 def _is_positive(matrix: np.ndarray) -> bool:

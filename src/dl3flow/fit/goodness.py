@@ -15,7 +15,7 @@ from dl3flow.data.dataset import Dataset, ExpectedCounts, FitData, FluxPointsDat
 from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError
 from dl3flow.fit.minimise import fit
-from dl3flow.fit.npred import predict_counts
+from dl3flow.fit.npred import alpha_scale, predict_counts
 from dl3flow.kernels.goodness import cash_moments, group_starts, p_value_of_moments
 from dl3flow.kernels.statistics import cash_ts, wstat, wstat_background
 from dl3flow.models.source import Models
@@ -120,7 +120,8 @@ def saturated_stat(dataset: Dataset, models: Models) -> float:
     n = dataset.counts.data[mask].astype(float)
     signal, background = predict_counts(dataset, models)
     if isinstance(dataset.background, OffCounts):
-        n_off, alpha = (v[mask] for v in (dataset.background.counts.data, dataset.background.alpha))
+        scale = alpha_scale(dataset, models)
+        n_off, alpha = (v[mask] for v in (dataset.background.counts.data, dataset.background.alpha * scale))
         return float(wstat(n, n_off, alpha, signal[mask]).sum())
     return float(np.nansum(cash_ts(n, (signal + background)[mask])))
 
@@ -138,7 +139,8 @@ def _chi2_part(dataset: Dataset, models: Models, at_least: float) -> tuple[float
     n, expected, variance = dataset.counts.data[mask].astype(float), (signal + background)[mask], None
     if isinstance(dataset.background, OffCounts):
         # alpha n_off, not the profiled background: that one is biased where counts are few
-        alpha, n_off = dataset.background.alpha[mask], dataset.background.counts.data[mask]
+        alpha = dataset.background.alpha[mask] * alpha_scale(dataset, models)
+        n_off = dataset.background.counts.data[mask]
         measured = alpha > 0
         n, alpha, n_off = n[measured], alpha[measured], n_off[measured]
         expected = signal[mask][measured] + alpha * n_off
@@ -212,7 +214,7 @@ def draw_counts(dataset: Dataset, models: Models, random: np.random.Generator) -
         counts = random.poisson(np.maximum(signal + background, 0.0)).astype(float)
         return replace(dataset, counts=replace(dataset.counts, data=counts))
     off = dataset.background
-    alpha = np.where(off.alpha > 0, off.alpha, 1.0)
+    alpha = np.where(off.alpha > 0, off.alpha * alpha_scale(dataset, models), 1.0)
     mu_off = wstat_background(dataset.counts.data, off.counts.data, alpha, signal)
     mu_on = np.maximum(signal + np.where(off.alpha > 0, alpha * mu_off, 0.0), 0.0)
     drawn = replace(off, counts=replace(off.counts, data=random.poisson(mu_off).astype(float)))

@@ -10,7 +10,7 @@ from dl3flow.data.dataset import Dataset, ExpectedCounts, FitData
 from dl3flow.data.products import FitResult
 from dl3flow.fit.bounds import fit_limits
 from dl3flow.fit.covariance import fit_covariance
-from dl3flow.fit.engine import evaluate
+from dl3flow.fit.engine import evaluate, prior_stat
 from dl3flow.fit.likelihood import moved
 from dl3flow.fit.minimum import (
     FitInput,
@@ -120,7 +120,7 @@ def fit(datasets: Sequence[FitData], models: Models, settings: FitSettings | Non
         datasets=dataset_stats(datasets, found),
         minimiser={
             "name": "newton with eliminated nuisances",
-            "edm": found.edm,
+            "edm": found.edm + at.local_edm,
             "gradient": slope,
             "is_covariance_positive": is_positive,
             "n_iterations": found.n_iterations,
@@ -137,14 +137,13 @@ def _doubts(found: Minimum, is_positive: bool) -> list[str]:
     reasons = []
     if not np.isfinite(found.stat):
         reasons.append("the statistic is not finite")
-    elif not found.edm < _DOUBTFUL_EDM:
-        reasons.append(
-            f"the minimum was not reached (estimated distance {found.edm:.2g}, goal {EDM_GOAL:.2g})"
-        )
+    elif not found.edm + found.evaluation.local_edm < _DOUBTFUL_EDM:
+        edm = found.edm + found.evaluation.local_edm
+        reasons.append(f"the minimum was not reached (estimated distance {edm:.2g}, goal {EDM_GOAL:.2g})")
     if found.evaluation.n_negative:
         reasons.append(
-            f"a negative flux leaves no expectation in {found.evaluation.n_negative} bins with counts: give the strength of that "
-            "source `min: 0`, or start nearer to the data"
+            f"a negative flux or factor leaves no expectation in {found.evaluation.n_negative} bins with counts: give the strength of "
+            "that source or background `min: 0`, or start nearer to the data"
         )
     if not is_positive:
         reasons.append("the covariance is not positive: a parameter may not be constrained by the data")
@@ -185,7 +184,7 @@ def source_ts(
     """
     settings = FitSettings() if settings is None else settings
     given = FitInput(datasets, outlines_of(datasets, result.models), fit_limits(result.models), settings)
-    return _null_stat(given, result.models, source) - result.stat
+    return _null_stat(given, result.models, source) - (result.stat - prior_stat(result.models, source))
 
 
 def _null_stat(given: FitInput, models: Models, source: str) -> float:
@@ -201,4 +200,4 @@ def _source_ts(given: FitInput, found: Minimum, source: str) -> float:
     linked = any(p.link for p in found.models.parameters().values())
     if own.all() and not linked:
         return evaluate(problem, found.evaluation.x, without=source, order=1).stat - found.stat
-    return _null_stat(given, found.models, source) - found.stat
+    return _null_stat(given, found.models, source) - (found.stat - prior_stat(found.models, source))

@@ -12,7 +12,7 @@ from dl3flow.fit.binding import bind, for_dataset, free_parameters
 from dl3flow.fit.bounds import size_names, step_limits, strength_names
 from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate
 from dl3flow.fit.likelihood import moved
-from dl3flow.fit.newton import descend, fixed_at, free_curvature, scale_strengths
+from dl3flow.fit.newton import descend, fixed_at, free_curvature, is_finite, scale_strengths
 from dl3flow.fit.npred import frame_of, response_pixel, source_position
 from dl3flow.fit.outline import Outline
 from dl3flow.fit.quadratic import solve
@@ -228,6 +228,8 @@ def _shifted(
 
 def _followed(problem: Problem, at: Evaluation, held: Sequence[str]) -> Evaluation:
     """An evaluation with the gain of a Newton step over all but the ``held`` entries taken off, and that step taken."""
+    if not is_finite(at):
+        return replace(at, stat=np.inf)
     chosen = np.array([problem.names[k] not in held for k in problem.shared], dtype=bool)
     free, _ = free_curvature(problem, at)
     chosen &= free

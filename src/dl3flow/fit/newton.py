@@ -68,7 +68,7 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
     """
     at = evaluate(problem, x, is_smooth=is_smooth)
     damping, n, stalled = 0.0, 1, 0
-    if not _is_finite(at):
+    if not is_finite(at):
         return Descent(at, np.inf, n, False)
     while True:
         step, edm, is_exact = _step(problem, at, limits, damping)
@@ -85,8 +85,8 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
         there = evaluate(problem, trial, is_smooth=is_smooth)
         n += 1
         stalled = stalled + 1 if edm > _LAST_EDM and there.stat > at.stat - _LEAST_GAIN else 0
-        is_lower = _is_finite(there) and there.stat <= at.stat + _ROUNDING * abs(at.stat)
-        is_near = is_exact and damping == 0 and edm < _TRUSTED_EDM and not is_smooth and _is_finite(there)
+        is_lower = is_finite(there) and there.stat <= at.stat + _ROUNDING * abs(at.stat)
+        is_near = is_exact and damping == 0 and edm < _TRUSTED_EDM and not is_smooth and is_finite(there)
         if is_lower or is_near:
             at, damping = there, damping / 10 if damping > 1e-2 else 0.0
             if is_short:
@@ -95,7 +95,8 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
             damping = max(10 * damping, 0.3)
 
 
-def _is_finite(at: Evaluation) -> bool:
+def is_finite(at: Evaluation) -> bool:
+    """True if the statistic and its derivatives are numbers."""
     return bool(np.isfinite(at.stat) and np.isfinite(at.gradient).all() and np.isfinite(at.hessian).all())
 
 
@@ -110,7 +111,7 @@ def scale_strengths(
     if not chosen.any():
         return x
     at = evaluate(problem, x, order=0)
-    if not _is_finite(at):
+    if not is_finite(at):
         return x
     for _ in range(_STRENGTH_STEPS):
         slots = problem.shared[chosen]
@@ -124,7 +125,7 @@ def scale_strengths(
         if np.all(np.abs(step) < error[slots]):
             return trial
         there = evaluate(problem, trial, order=0)
-        if not (_is_finite(there) and there.stat <= at.stat):
+        if not (is_finite(there) and there.stat <= at.stat):
             return at.x
         at = there
     return at.x
@@ -145,6 +146,8 @@ def free_curvature(problem: Problem, at: Evaluation) -> tuple[np.ndarray, np.nda
 
 def scaled_eigenvalues(hessian: np.ndarray, fisher: np.ndarray) -> np.ndarray:
     """Eigenvalues of second derivatives in units of their positive part's diagonal, in increasing order."""
+    if not (np.isfinite(hessian).all() and np.isfinite(fisher).all()):
+        return np.full(len(hessian), -np.inf)
     scale = np.sqrt(np.maximum(np.diag(fisher), 0.0))
     scale = np.where(scale > 0, scale, 1.0)
     return np.asarray(np.linalg.eigvalsh(hessian / np.outer(scale, scale)))

@@ -207,6 +207,12 @@ def response_model(dataset: str, models: Models) -> ResponseModel | None:
     return found[0] if found else None
 
 
+def alpha_scale(dataset: Dataset, models: Models) -> float:
+    """Factor of the systematic errors on a measured background, at the models' values."""
+    model = response_model(dataset.name, models)
+    return 1.0 if model is None else float(model.scale["background_scale"].value)
+
+
 def bind_scale(model: ResponseModel, name: str, position: Mapping[str, int]) -> Binding:
     """Binding of one parameter of a response's scales, a function of which is that number."""
     names = full_names(model)["scale"]
@@ -237,7 +243,7 @@ def build_flux(
         exposure = bind_scale(response, "exposure_scale", position)
         if exposure.is_free.any() or exposure.start[0] != 1:
             flux = _times(flux, vary_function(exposure, lambda v: np.asarray(v), lambda v: np.ones(1)))
-    if source.temporal is not None:
+    if is_variable(source):
         temporal = bind(source, "temporal", position)
         start, stop = np.array(times).reshape(-1, 2).T
         flux = _times(
@@ -258,6 +264,11 @@ def _times(flux: VariedFunction, factor: VariedFunction) -> VariedFunction:
     return product
 
 
+def is_variable(source: Source) -> bool:
+    """True for a source with a temporal model that is not constant."""
+    return source.temporal is not None and source.temporal.kind != "constant"
+
+
 def good_times(dataset: Dataset, source: Source) -> tuple[tuple[float, float], ...]:
     """Good time intervals (MJD, TT) over which a source that varies is averaged; none for a steady one.
 
@@ -266,7 +277,7 @@ def good_times(dataset: Dataset, source: Source) -> tuple[tuple[float, float], .
     InputError
         If the dataset has none.
     """
-    if source.temporal is None or source.temporal.kind == "constant":
+    if not is_variable(source):
         return ()
     gti = dataset.gti
     if not len(gti.start):
@@ -274,7 +285,8 @@ def good_times(dataset: Dataset, source: Source) -> tuple[tuple[float, float], .
             f"dataset '{dataset.name}': it has no good time intervals, which the temporal model of '{source.name}' needs: "
             "restrict the source to other datasets by `datasets_names`, or leave its temporal model out"
         )
-    return tuple(zip(gti.start.tt.mjd.tolist(), gti.stop.tt.mjd.tolist(), strict=True))
+    start, stop = ((gti.reference + side).tt.mjd.tolist() for side in (gti.start, gti.stop))
+    return tuple(zip(start, stop, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -520,7 +532,7 @@ def predict_counts(dataset: Dataset, models: Models) -> tuple[np.ndarray, np.nda
         folded = (seen.edisp.T * flux) @ seen.per_flux.reshape(n_true, -1)
         signal[:, seen.rows, seen.columns] += folded.reshape(-1, *seen.per_flux.shape[1:])
     if isinstance(dataset.background, OffCounts):
-        return signal, dataset.mu_bkg
+        return signal, dataset.mu_bkg * alpha_scale(dataset, models)
     background = np.zeros(signal.shape)
     for counts, factor in weigh_background(dataset, models, {}):
         background += (dataset.mu_bkg if counts is None else counts) * factor(_NOTHING).value[:, None, None]

@@ -51,9 +51,12 @@ def bounded_step(gradient: np.ndarray, hessian: np.ndarray, low: np.ndarray, hig
 
 
 def solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solution of a positive definite system, scaled so that units play no part; directions without curvature stay put."""
-    if not len(matrix):
-        return np.zeros(right.shape)
+    """Solution of a positive definite system, scaled so that units play no part; directions without curvature stay put.
+
+    NaN where the system has entries that are no numbers.
+    """
+    if not len(matrix) or not (np.isfinite(matrix).all() and np.isfinite(right).all()):
+        return np.full(right.shape, np.nan)
     scale = np.sqrt(np.maximum(np.diag(matrix), 0.0))
     scale = np.where(scale > 0, scale, 1.0)
     scaled = matrix / np.outer(scale, scale)

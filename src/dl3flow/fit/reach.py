@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 
 from dl3flow.errors import InputError
 from dl3flow.fit.binding import for_dataset
-from dl3flow.fit.npred import source_position
+from dl3flow.fit.npred import is_variable, source_position
 from dl3flow.fit.outline import Outline
 from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.models.source import Models, Parameter, Source
@@ -45,6 +45,13 @@ def constrained(outlines: Sequence[Outline], models: Models) -> tuple[Models, li
                 warnings.append(
                     f"{background.name}.{p.name} was kept at {p.value:g}: its datasets have {usable} energy bins with background in the fit"
                 )
+    for source in models.sources:
+        steady = [o.name for o in outlines if o.is_points and for_dataset(o.name, source.datasets)]
+        if is_variable(source) and steady:
+            warnings.append(
+                f"the temporal model of {source.name} is not applied to the flux points {', '.join(steady)}, which do not say when they "
+                "were measured"
+            )
     warnings += counted_twice(outlines)
     for name, p in models.parameters().items():
         if p.value < p.min or p.value > p.max:

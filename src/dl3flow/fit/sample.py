@@ -13,10 +13,10 @@ import numpy as np
 from dl3flow.data.dataset import FitData
 from dl3flow.data.products import FitResult, Samples
 from dl3flow.errors import InputError
+from dl3flow.fit.bounds import size_names
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.propagate import draw
 from dl3flow.models.priors import PRIORS
-from dl3flow.models.resolve import resolve
 from dl3flow.models.source import Models, Parameter
 from dl3flow.registry import Registry
 
@@ -244,7 +244,7 @@ def _start(result: FitResult, log_posterior: LogPosterior, n_walkers: int, seed:
 
 
 def _limits(models: Models, free: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    parameters, sizes = models.parameters(), _sizes(models)
+    parameters, sizes = models.parameters(), size_names(models)
     pairs = np.array([_limits_of(parameters[name], name in sizes) for name in free])
     return pairs[:, 0], pairs[:, 1]
 
@@ -259,13 +259,3 @@ def _limits_of(parameter: Parameter, is_size: bool) -> tuple[float, float]:
             ends = limits(**parameter.prior.values)
             low, high = max(low, ends[0]), min(high, ends[1])
     return float(low), float(high)
-
-
-def _sizes(models: Models) -> set[str]:
-    """Extensions of sources, which are not negative whatever the file says."""
-    found = set()
-    for source in models.sources:
-        if source.spatial is not None:
-            size = resolve(source.spatial, "spatial", f"source '{source.name}'").companions.get("size")
-            found |= {f"{source.name}.{size}"} if size else set()
-    return found

@@ -11,6 +11,7 @@ from dl3flow.fit.binding import for_dataset
 from dl3flow.fit.minimum import Minimum
 from dl3flow.fit.npred import (
     Seen,
+    alpha_scale,
     build_flux,
     good_times,
     response_model,
@@ -89,8 +90,7 @@ def _dataset_stat(dataset: FitData, found: Minimum, known: _Known) -> DatasetSta
     counts = np.where(mask, dataset.counts.data, 0.0).sum(axis=(1, 2), dtype=float)
     signal, per_energy = _predicted_signal(dataset, models, found.declared, known)
     if isinstance(dataset.background, OffCounts):
-        response = response_model(dataset.name, models)
-        factor = 1.0 if response is None else response.scale["background_scale"].value
+        factor = alpha_scale(dataset, models)
         off = dataset.background
         # what is masked has no part, and an array of all bins takes its time
         n_on, n_off, alpha, expected = (

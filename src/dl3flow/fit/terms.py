@@ -285,23 +285,33 @@ def measure(
             by_one, by_both, mixed_one = by_factor
             gradient[at] += slopes[:, 0] * by_one.sum()
             extra[np.ix_(at, at)] += weight.curvature[np.ix_(own, own)][..., 0] * by_one.sum()
-            extra[np.ix_(at, at)] += np.outer(slopes[:, 0], slopes[:, 0]) * by_both.sum()
+            squares, bend = np.outer(slopes[:, 0], slopes[:, 0]), float(by_both.sum())
+            positive[np.ix_(at, at)] += squares * max(bend, 0.0)
+            extra[np.ix_(at, at)] += squares * min(bend, 0.0)
             crossed = np.outer(slopes[:, 0], columns @ mixed_one)
             extra[at] += crossed
             extra[:, at] += crossed.T
             continue
-        background, value = arrays[f"b{k}"], np.maximum(weight.value, SMALLEST_WEIGHT)
+        background, value = arrays[f"b{k}"], _factor(weight, arrays, k)
         outside = arrays["outside"] if k == 0 else np.zeros(len(value))
-        by_weight = arrays[f"B{k}"] - outside / value + np.bincount(e, first * background, len(value))
+        # a factor that is cut does not change any more
+        slopes = np.where(value == weight.value, slopes, 0.0)
+        ratio = np.divide(outside, value, out=np.zeros(len(value)), where=outside > 0)
+        by_weight = arrays[f"B{k}"] - ratio + np.bincount(e, first * background, len(value))
         _add_columns(columns, at, None, slopes[:, e] * background)
         gradient[at] += slopes @ by_weight
         extra[np.ix_(at, at)] += weight.curvature[np.ix_(own, own)] @ by_weight
-        positive[np.ix_(at, at)] += (slopes * (outside / value**2)) @ slopes.T
+        curved = np.divide(ratio, value, out=np.zeros(len(value)), where=outside > 0)
+        positive[np.ix_(at, at)] += (slopes * curved) @ slopes.T
     fisher = positive + (columns * second) @ columns.T
     stat = 2 * (total + linear)
     # where the expectation is cut, d(f / 2)/d(signal) says nothing of the counts
-    lost = (n > 0) & (signal < 0) & (first >= 0 if term.is_dense else first >= -1) & (second == 0)
+    may_be = (signal < 0) | any(weight.value.min(initial=0.0) < 0 for weight in weights)
+    lost = (n > 0) & may_be & (first >= 0 if term.is_dense else first >= -1) & (second == 0)
     n_negative = int(np.count_nonzero(lost))
+    if not term.is_measured:
+        cut = [_factor(weight, arrays, k) > weight.value for k, weight in enumerate(weights)]
+        n_negative += int(np.count_nonzero(cut))
     return Measured(stat, 2 * gradient, 2 * (fisher + extra), 2 * fisher, first, n_negative)
 
 
@@ -319,6 +329,12 @@ def _add_columns(columns: np.ndarray, at: np.ndarray, bins: np.ndarray | None, v
         columns[at[:, None], bins] += values
 
 
+def _factor(weight: Varied, arrays: Arrays, number: int) -> np.ndarray:
+    """Factors per energy on a part of the background; where the logarithm of one is needed, it is cut above 0."""
+    is_needed = arrays["outside"] > 0 if number == 0 else np.zeros(len(weight.value), dtype=bool)
+    return np.where(is_needed, np.maximum(weight.value, SMALLEST_WEIGHT), weight.value)
+
+
 def _cash_terms(
     term: CountsTerm, arrays: Arrays, signal: np.ndarray, weights: Sequence[Varied]
 ) -> tuple[float, np.ndarray, np.ndarray]:
@@ -326,11 +342,12 @@ def _cash_terms(
     n, e = arrays["n"], arrays["e"]
     mu, total = signal, -term.constant
     for k, weight in enumerate(weights):
-        factor = np.maximum(weight.value, SMALLEST_WEIGHT)
+        factor = _factor(weight, arrays, k)
         mu = mu + factor[e] * arrays[f"b{k}"]
         total += float(factor @ arrays[f"B{k}"])
         if k == 0:
-            total -= float(arrays["outside"] @ np.log(factor))
+            outside = arrays["outside"] > 0
+            total -= float(arrays["outside"][outside] @ np.log(factor[outside]))
     above = mu > TRUNCATION
     cut = np.where(above, mu, TRUNCATION)
     first = -n / cut
