@@ -57,7 +57,7 @@ DOORS = {
     "snakemake": (),
     "gammapy": (),
     "multiprocessing": (),
-    "threading": (),
+    "threading": ("io.term_store",),
     "concurrent": ("fit.engine",),
 }
 # the kernels are arithmetic on arrays

@@ -34,6 +34,7 @@ KEYS = (
     "profiles",
     "contours",
     "precision",
+    "stream",
 )
 PRECISIONS = ("float64", "float32")
 PROFILE_KEYS = ("name", "values", "n", "n_sigma")
@@ -107,6 +108,7 @@ class FitSection:
             "profiles": asked.profiles(entry.get("profiles", []), f"{where}.profiles"),
             "contours": asked.contours(entry.get("contours", []), f"{where}.contours"),
             "precision": as_choice(entry.get("precision", "float64"), PRECISIONS, f"{where}.precision"),
+            **({"stream": True} if convert(entry.get("stream", False), bool, f"{where}.stream") else {}),
         }
         is_asked = any(options[key] for key in ("minos", "profiles", "contours"))
         further = [*grouping_code(groups), *(["dl3flow.fit.confidence"] if is_asked else [])]

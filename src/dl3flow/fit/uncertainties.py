@@ -11,6 +11,9 @@ from dl3flow.data.dataset import FitData
 from dl3flow.data.products import FitResult
 from dl3flow.fit.settings import FitSettings
 
+# points of a line around something
+_FEWEST = 4
+
 
 def with_uncertainties(
     datasets: Sequence[FitData],
@@ -45,7 +48,7 @@ def with_uncertainties(
     # by name, so that the digest of a fit holds this code only where something is asked for
     confidence = import_module("dl3flow.fit.confidence")
     names = asked.get("minos") or []
-    return replace(
+    found = replace(
         result,
         minos=confidence.minos(datasets, result, result.free if names == "all" else names, settings)
         if names
@@ -67,6 +70,34 @@ def with_uncertainties(
             for n_sigma in each["n_sigma"]
         ),
     )
+
+    told = [*_one_sided(found), *_open(found)]
+    warnings = [*result.minimiser.get("warnings", []), *told]
+    return replace(found, minimiser={**result.minimiser, "warnings": warnings}) if told else found
+
+
+def _one_sided(result: FitResult) -> list[str]:
+    """A sentence for each MINOS error that ends at a limit, or nowhere."""
+    sides = {
+        name: [
+            word for word, error in zip(("downwards", "upwards"), pair, strict=True) if not np.isfinite(error)
+        ]
+        for name, pair in result.minos.items()
+    }
+    return [
+        f"{name} has no MINOS error {' and '.join(words)}: the statistic does not rise by one before a limit is met"
+        for name, words in sides.items()
+        if words
+    ]
+
+
+def _open(result: FitResult) -> list[str]:
+    """A sentence for each contour without a line."""
+    return [
+        f"the contour of {' and '.join(c.names)} at {c.n_sigma:g} sigma was not found: it does not close within the limits"
+        for c in result.contours
+        if len(c.x) < _FEWEST
+    ]
 
 
 def _values(result: FitResult, each: Mapping[str, Any]) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from scipy.special import digamma, gamma
+import scipy
 
 from dl3flow.models.around import Around, Ellipse, position_rows
 from dl3flow.models.spatial_registry import SPATIAL_MODELS, Expansion
@@ -212,7 +212,7 @@ def _expand_general(
     r_0 = max(abs(r_0), _LEAST)
     at = Around.create(lon, lat, lon_0, lat_0)
     ellipse = Ellipse.create(at, r_0, e, phi)
-    norm = 1 / (2 * np.pi * np.sqrt(1 - e**2) * r_0**2 * eta * gamma(2 * eta))
+    norm = 1 / (2 * np.pi * np.sqrt(1 - e**2) * r_0**2 * eta * scipy.special.gamma(2 * eta))
     # the logarithm of zero times zero is zero
     log_z = np.log(np.maximum(at.distance / ellipse.width, 1e-300))
     # where this is more there is no density left
@@ -225,7 +225,7 @@ def _expand_general(
     every = [
         *position_rows(at, -steep / np.maximum(at.distance, 1e-300), ellipse, by_width),
         (steep - 2 * f) / r_0,
-        steep * log_z / eta - f * (1 / eta + 2 * digamma(2 * eta)),
+        steep * log_z / eta - f * (1 / eta + 2 * scipy.special.digamma(2 * eta)),
         by_width * ellipse.by_e + f * e / (1 - e**2),
         -by_width * ellipse.by_angle,
     ]

@@ -7,7 +7,7 @@ each point therefore stands for its cell: the edge is spread by the width of tha
 from typing import Any
 
 import numpy as np
-from scipy.special import erfc
+import scipy
 
 from dl3flow.models.around import Around, Ellipse, position_rows
 from dl3flow.models.spatial_registry import SPATIAL_MODELS, Expansion
@@ -68,7 +68,7 @@ def _expand_disk(
     spread = np.sqrt(edge**2 + _EDGE**2 * cell**2 / 6 + _LEAST**2)
     beyond = at.distance - ellipse.width
     t = _EDGE * beyond / spread
-    f = np.asarray(0.5 * norm * erfc(t))
+    f = np.asarray(0.5 * norm * scipy.special.erfc(t))
     if order == 0:
         return Expansion(f)
     by_t = -norm * _EDGE / np.sqrt(np.pi) * np.exp(-np.minimum(t**2, 700.0))

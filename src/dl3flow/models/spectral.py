@@ -30,7 +30,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
-from scipy.special import expit
+import scipy
 
 from dl3flow.registry import Registry
 from dl3flow.units import FLUX, Energy, Flux, Number
@@ -219,7 +219,7 @@ def _smooth_broken_gradient(
     shape = smooth_broken_power_law.function(energy, index1, index2, 1.0, ebreak, reference, beta)
     flux = amplitude * shape
     t, sign, _ = _smooth_terms(energy, index1, index2, ebreak, beta)
-    above, x = expit(t), log_ratio(energy, ebreak)
+    above, x = scipy.special.expit(t), log_ratio(energy, ebreak)
     return np.array(
         [
             flux * (above * x - np.log(energy / reference)),

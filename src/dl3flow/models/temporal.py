@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import astropy.units as u
 import numpy as np
+import scipy
 from astropy.time import Time
-from scipy.special import erf, erfc, gamma, gammainc, gammaincc
 
 from dl3flow.errors import InputError
 from dl3flow.models.spectral import above_zero
@@ -244,7 +244,13 @@ def _gauss_integral(
     low, high = ((time - to_tt(t_ref, scale)) / (math.sqrt(2) * sigma) for time in (start, stop))
     # in a tail the complement keeps the digits that differences of numbers near one lose
     area = np.where(
-        low > 0, erfc(low) - erfc(high), np.where(high < 0, erfc(-high) - erfc(-low), erf(high) - erf(low))
+        low > 0,
+        scipy.special.erfc(low) - scipy.special.erfc(high),
+        np.where(
+            high < 0,
+            scipy.special.erfc(-high) - scipy.special.erfc(-low),
+            scipy.special.erf(high) - scipy.special.erf(low),
+        ),
     )
     return np.asarray(math.sqrt(math.pi / 2) * sigma * area)
 
@@ -302,10 +308,10 @@ def _pulse_side(low: np.ndarray, high: np.ndarray, width: float, eta: float) -> 
     y_low, y_high = (0.5 * (x / width) ** (1 / eta) for x in (low, high))
     area = np.where(
         y_low > eta,
-        gammaincc(eta, y_low) - gammaincc(eta, y_high),
-        gammainc(eta, y_high) - gammainc(eta, y_low),
+        scipy.special.gammaincc(eta, y_low) - scipy.special.gammaincc(eta, y_high),
+        scipy.special.gammainc(eta, y_high) - scipy.special.gammainc(eta, y_low),
     )
-    return np.asarray(width * 2**eta * eta * gamma(eta) * area)
+    return np.asarray(width * 2**eta * eta * scipy.special.gamma(eta) * area)
 
 
 def _pulse_integral(

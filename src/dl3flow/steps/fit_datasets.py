@@ -4,7 +4,8 @@ Inputs: datasets; external (files of data reduced elsewhere).
 Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: fit, models, covariance.
 Options: models (components), free (background parameters), systematics, minos, profiles, contours, inputs (what the external
-files are), energy and region (limits by reduction), groups (of observations that are stacked), precision (float64 or float32).
+files are), energy and region (limits by reduction), groups (of observations that are stacked), precision (float64 or float32),
+stream (datasets are read one at a time, their compact forms kept on a disk).
 Settings: on_error=stop or skip; threads=N.
 """
 
@@ -19,7 +20,7 @@ from dl3flow.fit.uncertainties import with_uncertainties
 from dl3flow.io.models_yaml import parse_models, write_models
 from dl3flow.io.products import write_fit
 from dl3flow.io.provenance import Provenance
-from dl3flow.steps.reading.datasets import read_datasets
+from dl3flow.steps.reading.datasets import read_datasets, storage
 
 
 def run(
@@ -29,8 +30,9 @@ def run(
     datasets = read_datasets(inputs, options)
     models = add_backgrounds(datasets, parse_models(options["models"], "models"), options["free"])
     models = add_responses(models, datasets, options.get("systematics", []))
-    settings = FitSettings(options.get("precision", "float64"), int(options.get("threads", 1)))
-    result = with_uncertainties(datasets, fit(datasets, models, settings), options, settings)
+    with storage(options) as store:
+        settings = FitSettings(options.get("precision", "float64"), int(options.get("threads", 1)), store)
+        result = with_uncertainties(datasets, fit(datasets, models, settings), options, settings)
     for doubt in result.doubts:
         print(f"dl3flow: warning: {doubt}", file=sys.stderr)
     write_models(outputs["models"], result.models, result.free, result.covariance, provenance)
