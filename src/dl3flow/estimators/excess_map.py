@@ -1,6 +1,7 @@
 """Estimator ``excess_map``: counts above the background around each pixel, and their significance."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
@@ -36,7 +37,7 @@ def excess_map(
         acceptance and acceptance_off; the Cash test statistic for known ones). Its ``meta["significance"]`` is the
         distribution outside ``exclusion`` (DS9 text; by default 0.3 deg around the fit's sources).
     """
-    models = Models(()) if result is None else Models((), result.models.backgrounds)
+    models = Models(()) if result is None else replace(result.models, sources=())
     background = [predict_counts(d, models)[1] for d in datasets]
     nothing = [np.zeros(mu.shape) for mu in background]
     maps = significance_maps(

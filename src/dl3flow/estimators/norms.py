@@ -12,7 +12,7 @@ from dl3flow.data.dataset import Dataset, FitData, FluxPointsData, OffCounts
 from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError, choices
 from dl3flow.fit.binding import bind
-from dl3flow.fit.npred import predict_counts
+from dl3flow.fit.npred import predict_counts, response_model
 from dl3flow.geometry.axis import Axis
 from dl3flow.kernels.integrate import gauss_legendre_bins
 from dl3flow.kernels.norm import Bins, ExpectedBins, MeasuredBins, fit_norm
@@ -62,23 +62,18 @@ def with_counts(datasets: Sequence[FitData]) -> tuple[list[Dataset], list[str]]:
     return [d for d in datasets if isinstance(d, Dataset)], [told] * bool(others)
 
 
-def split_prediction(dataset: Dataset, models: Models, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """Expected counts of one source, and of all else; shape (n_energy, n_lat, n_lon) each."""
-    alone = replace(models, sources=(source,))
-    others = replace(models, sources=tuple(s for s in models.sources if s.name != source.name))
-    signal, background = predict_counts(dataset, alone)
-    other_signal, _ = predict_counts(dataset, others)
-    return signal, background + other_signal
-
-
 def selected_bins(dataset: Dataset, models: Models, source: Source) -> Callable[[np.ndarray], Bins]:
     """What `norm_row` fits, for any choice of a dataset's bins: a function of a bool array of the shape of the counts."""
-    signal, other = split_prediction(dataset, models, source)
+    others = replace(models, sources=tuple(s for s in models.sources if s.name != source.name))
+    signal, background = predict_counts(dataset, replace(models, sources=(source,)))
+    known, _ = predict_counts(dataset, others)
     counts = dataset.counts.data
     if isinstance(dataset.background, OffCounts):
-        n_off, alpha = dataset.background.counts.data, dataset.background.alpha
-        known = other - dataset.mu_bkg
+        response = response_model(dataset.name, models)
+        factor = 1.0 if response is None else response.scale["background_scale"].value
+        n_off, alpha = dataset.background.counts.data, dataset.background.alpha * factor
         return lambda keep: MeasuredBins(counts[keep], signal[keep], known[keep], n_off[keep], alpha[keep])
+    other = background + known
     return lambda keep: ExpectedBins(counts[keep], signal[keep], other[keep])
 
 
