@@ -71,16 +71,16 @@ def with_uncertainties(
         ),
     )
 
-    told = [*_one_sided(found), *_open(found)]
-    warnings = [*result.minimiser.get("warnings", []), *told]
-    return replace(found, minimiser={**result.minimiser, "warnings": warnings}) if told else found
+    missing = [*_one_sided(found), *_open(found)]
+    all_told = [*result.minimiser.get("warnings", []), *missing]
+    return replace(found, minimiser={**result.minimiser, "warnings": all_told}) if missing else found
 
 
 def _one_sided(result: FitResult) -> list[str]:
     """A sentence for each MINOS error that ends at a limit, or nowhere."""
     sides = {
         name: [
-            word for word, error in zip(("downwards", "upwards"), pair, strict=True) if not np.isfinite(error)
+            side for side, error in zip(("downwards", "upwards"), pair, strict=True) if not np.isfinite(error)
         ]
         for name, pair in result.minos.items()
     }
