@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.fit.binding import free_parameters
-from dl3flow.fit.engine import Problem, holds_all
+from dl3flow.fit.engine import Problem, holds_all, is_fine
 from dl3flow.fit.newton import StepLimits
 from dl3flow.fit.search import SEARCH_RADIUS
 from dl3flow.models.resolve import resolve
@@ -17,6 +17,8 @@ _LARGEST_STEP = 0.2 * u.deg
 _SMALLEST_SIZE = 1e-4 * u.deg
 # in one step: of a strength, of another value, or of its error where that is larger
 _DOWN, _UP, _OTHER, _ERRORS = 0.7, 1.5, 0.3, 3.0
+# the data may say nothing of a parameter: its error is no guide then
+_FARTHEST = 1e3
 # of a size, whatever its error: a source that has shrunk to a point says nothing of its size any more
 _SHRINK, _GROW = 0.4, 0.8
 STRENGTHS = ("amplitude", "norm", "const", "value")
@@ -93,7 +95,8 @@ def step_limits(problem: Problem, models: Models) -> StepLimits:
 
     def reach(x: np.ndarray, error: np.ndarray, strength: float, size: float) -> np.ndarray:
         share = np.where(is_strength, strength, _OTHER)
-        free = np.maximum(share * np.abs(x), _ERRORS * error)
+        size_of = np.where(x == 0, np.inf, _FARTHEST * np.abs(x))
+        free = np.maximum(share * np.abs(x), np.minimum(_ERRORS * error, size_of))
         return np.where(is_position, largest, np.where(is_size, size * np.abs(x), free))
 
     def up(x: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -102,4 +105,6 @@ def step_limits(problem: Problem, models: Models) -> StepLimits:
     def down(x: np.ndarray, error: np.ndarray) -> np.ndarray:
         return reach(x, error, _DOWN, _SHRINK)
 
-    return StepLimits(down, up, lambda x: holds_all(problem, models, x))
+    return StepLimits(
+        down, up, lambda x: holds_all(problem, models, x), lambda x: is_fine(problem, models, x)
+    )

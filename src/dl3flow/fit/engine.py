@@ -314,6 +314,18 @@ def holds_all(problem: Problem, models: Models, x: np.ndarray) -> bool:
     return True
 
 
+def is_fine(problem: Problem, models: Models, x: np.ndarray) -> bool:
+    """True if the points on which templates are drawn resolve them at ``x``."""
+    _, position = free_parameters(models)
+    for spec in problem.templates:
+        source = next(s for s in models.sources if s.name == spec.source)
+        spatial = bind(source, "spatial", position)
+        energy = np.array(spec.energy) if spec.energy else None
+        if oversampling(spatial.plugin, spatial.values(x), spec.geom, energy) > spec.factor:
+            return False
+    return True
+
+
 def evaluate(
     problem: Problem,
     x: np.ndarray,

@@ -11,6 +11,7 @@ from dl3flow.fit.quadratic import bounded_step, solve
 # where a search ends, and from where on its last step is taken without new second derivatives (in units of the statistic)
 EDM_GOAL = 1e-8
 _LAST_EDM = 1e-4
+_COARSE_EDM = 0.1
 # below this a step is taken without a look at the statistic, whose last digits are rounding there
 _TRUSTED_EDM = 1e-3
 _MOST_ITERATIONS = 60
@@ -32,11 +33,14 @@ class StepLimits:
         Positive.
     holds : function (x) -> bool
         False where the templates of a problem do not reach.
+    is_fine : function (x) -> bool
+        False where they are drawn on too few points.
     """
 
     down: Callable[[np.ndarray, np.ndarray], np.ndarray]
     up: Callable[[np.ndarray, np.ndarray], np.ndarray]
     holds: Callable[[np.ndarray], bool]
+    is_fine: Callable[[np.ndarray], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,9 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
         step, edm, is_exact = _step(problem, at, limits, damping)
         if edm < EDM_GOAL or n >= _MOST_ITERATIONS or stalled >= _MOST_STALLED:
             return Descent(at, edm, n, False)
+        if edm < _COARSE_EDM and not limits.is_fine(at.x):
+            # near enough to draw the templates anew: the last steps are for those
+            return Descent(at, edm, n, True)
         trial, is_short = _within(problem, at.x, step, limits)
         if edm < _LAST_EDM and is_exact and not is_smooth:
             last = evaluate(problem, trial, order=1)

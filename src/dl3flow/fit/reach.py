@@ -24,6 +24,14 @@ def constrained(outlines: Sequence[Outline], models: Models) -> tuple[Models, li
     """
     if not outlines:
         raise InputError("the fit has no dataset: all observations were left out")
+    names = [o.name for o in outlines]
+    twice = (
+        next((name for name in names if names.count(name) > 1), None)
+        if len(set(names)) < len(names)
+        else None
+    )
+    if twice is not None:
+        raise InputError(f"two datasets of the fit are called '{twice}': give one of them another name")
     for source in models.sources:
         _check_seen(outlines, source)
     warnings: list[str] = []
