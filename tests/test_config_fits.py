@@ -219,6 +219,7 @@ def test_systematics_of_a_reduction_are_shared_by_its_runs(fit: Callable[..., Fi
         ({"contours": [["crab.index"]]}, ["fits.one.contours[0]: expected two parameters"]),
         ({"contours": [["crab.index", "crab.index"]]}, ["fits.one.contours[0]: expected two parameters"]),
         ({"contours": [{"names": ["crab.index", "crab.lon_0"], "n_sigma": -1}]}, ["n_sigma", "above 0"]),
+        ({"contours": [{"names": ["crab.index", "crab.lon_0"], "n_sigma": 30}]}, ["n_sigma", "at most 7"]),
         (
             {"profiles": [{"name": "crab.index", "values": [1, 2], "n": 5}]},
             ["fits.one.profiles[0]: give either"],
@@ -286,8 +287,11 @@ def test_published_values_reach_the_report_in_the_units_of_the_parameters(
         ({"parameters": {"index": {"error": 2}}}, ["the key 'value' is missing"]),
         (
             {"source": "vela", "parameters": {"index": {"value": 2}}},
-            ["unknown free parameter of that fit 'index'"],
+            ["references[0].source: unknown model of that fit 'vela'", "crab"],
         ),
+        ({"parameters": {"index": {"value": 2, "error": 0}}}, ["index.error", "above 0, found 0"]),
+        ({"parameters": {"index": {"value": 2, "error": -1}}}, ["index.error", "above 0, found -1"]),
+        ({"parameters": {"amplitude": {"value": 4e-11}}}, ["such as `1 TeV-1 s-1 cm-2`"]),
     ],
 )
 def test_a_mistake_in_a_reference_is_one_sentence(

@@ -39,6 +39,8 @@ KEYS = (
 PRECISIONS = ("float64", "float32")
 PROFILE_KEYS = ("name", "values", "n", "n_sigma")
 CONTOUR_KEYS = ("names", "n_sigma", "n_points")
+# the probability of more is one in floating point, which no height of the statistic stands for
+_MAX_N_SIGMA = 7
 SYSTEMATICS_KEYS = (*SCALES, "per")
 REFERENCE_KEYS = ("fit", "source", "label", "note", "parameters")
 _PER = ("dataset", "observation")
@@ -132,6 +134,9 @@ class FitSection:
             check_keys(entry, REFERENCE_KEYS, place, required=("fit", "label", "parameters"))
             fit = find_entry(entry["fit"], fits, "fit", f"{place}.fit")
             prefix = f"{as_text(entry['source'], f'{place}.source')}." if "source" in entry else ""
+            if not any(key.startswith(prefix) for key in fit.free):
+                models = dict.fromkeys(key.rpartition(".")[0] for key in fit.free)
+                find_entry(entry["source"], list(models), "model of that fit", f"{place}.source")
             values = {}
             for name, given in as_mapping(entry["parameters"], f"{place}.parameters").items():
                 spot = f"{place}.parameters.{name}"
@@ -145,6 +150,11 @@ class FitSection:
                     convert(given[key], Annotated[float, unit], f"{spot}.{key}") if key in given else None
                     for key in ("value", "error")
                 ]
+                error = values[full][1]
+                if error is not None and error <= 0:
+                    raise InputError(
+                        f"{spot}.error: expected an error above 0, found {given['error']!r}: leave it out if there is none"
+                    )
             texts = {
                 key: as_text(entry[key], f"{place}.{key}") for key in ("fit", "label", "note") if key in entry
             }
@@ -287,7 +297,7 @@ class FitSection:
         for model in () if self.models is None else self.models.all:
             if model.datasets is not None and not set(model.datasets) & set(known):
                 raise InputError(
-                    f"{where}: the model '{model.name}' is for the datasets {', '.join(model.datasets)} only, of which this fit has none "
+                    f"{where}: the model '{model.name}' is for the datasets {', '.join(model.datasets)} only, of which this fit has none: "
                     f"{choices(model.datasets[0] if model.datasets else '', known)}"
                 )
 
@@ -427,7 +437,7 @@ class _Asked:
             found.append(
                 {
                     "names": [self.name(name, place) for name in names],
-                    "n_sigma": [_positive(s, f"{place}.n_sigma") for s in sigmas],
+                    "n_sigma": [_contour_height(s, f"{place}.n_sigma") for s in sigmas],
                     "n_points": _at_least(8, entry.get("n_points", 40), f"{place}.n_points"),
                 }
             )
@@ -445,6 +455,13 @@ def _positive(value: Any, where: str) -> float:
     found: float = convert(value, float, where)
     if not 0 < found < np.inf:
         raise InputError(f"{where}: expected a number above 0, found {value!r}")
+    return found
+
+
+def _contour_height(value: Any, where: str) -> float:
+    found = _positive(value, where)
+    if found > _MAX_N_SIGMA:
+        raise InputError(f"{where}: expected at most {_MAX_N_SIGMA}, found {value!r}")
     return found
 
 

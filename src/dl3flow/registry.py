@@ -1,5 +1,6 @@
 """Plug-ins by name: a name in the configuration finds a function, whose signature is the schema of its options."""
 
+import difflib
 import inspect
 import math
 import types
@@ -41,7 +42,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return convert(value, next(arg for arg in args if arg is not type(None)), where)
     if origin is Literal:
         if value not in args:
-            raise InputError(f"{where}: '{value}' is not possible {choices(str(value), map(str, args))}")
+            raise InputError(f"{where}: '{value}' is not possible: {choices(str(value), map(str, args))}")
         return value
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
@@ -61,8 +62,14 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 _SPOKEN = {int: "a whole number", str: "text", bool: "true or false"}
 
 
+def _in_a_file(unit: u.UnitBase) -> str:
+    return " ".join(
+        f"{base}{'' if power == 1 else power}" for base, power in zip(unit.bases, unit.powers, strict=True)
+    )
+
+
 def _convert_quantity(value: Any, unit: u.UnitBase, where: str, *, as_float: bool) -> Any:
-    expected = f"expected {'a number' if unit == u.dimensionless_unscaled else f'a value with a unit such as `1 {unit}`'}"
+    expected = f"expected {'a number' if unit == u.dimensionless_unscaled else f'a value with a unit such as `1 {_in_a_file(unit)}`'}"
     if isinstance(value, bool) or not isinstance(value, str | int | float | u.Quantity):
         raise InputError(f"{where}: {expected}, found {value!r}")
     try:
@@ -167,7 +174,7 @@ class Registry:
             Listing the choices if there is none.
         """
         if not isinstance(name, str) or name not in self._plugins:
-            raise InputError(f"{where}: unknown {self.kind} '{name}': {choices(str(name), self.names())}")
+            raise InputError(f"{where}: unknown {self.kind} '{name}': {self._choices(str(name))}")
         return self._plugins[name]
 
     def bind(self, entry: Any, where: str) -> tuple[Plugin, dict[str, Any]]:
@@ -178,6 +185,14 @@ class Registry:
             )
         plugin = self.find(entry["name"], f"{where}.name")
         return plugin, plugin.bind({key: value for key, value in entry.items() if key != "name"}, where)
+
+    def _choices(self, wrong: str) -> str:
+        """The names to choose from; what is near a tag is taken for that tag."""
+        names = self.names()
+        tags = [name for name in self._plugins if name not in names]
+        near = difflib.get_close_matches(wrong, [*names, *tags], n=1)
+        listed = choices(wrong, names)
+        return f"did you mean '{near[0]}'? {listed[listed.index('(choices') :]}" if near else listed
 
     def names(self) -> list[str]:
         """Names of all plug-ins, without their further tags."""

@@ -543,7 +543,7 @@ FILES = [
     ("gzip bomb", bomb, "expands to more than"),
     ("HTML", lambda p: p.write_text("<!DOCTYPE html><html><body>404</body></html>"), "it is an HTML page"),
     ("Git LFS", lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "run `git lfs pull`"),
-    ("text", lambda p: p.write_text("nothing"), "not a FITS file (it begins with"),
+    ("text", lambda p: p.write_text("nothing"), "not a FITS file: it begins with"),
     ("folder", lambda p: (p.unlink(), p.mkdir()), "is not a regular file but a folder"),
     ("FIFO", lambda p: (p.unlink(), os.mkfifo(p)), "is not a regular file but a named pipe"),
     ("half of FITS", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), truncated(p, 0.5)), "it is cut short"),

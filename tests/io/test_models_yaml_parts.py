@@ -403,7 +403,9 @@ def test_a_published_spectrum_is_written_in_full() -> None:
     assert spectral["amplitude"].value == 3.45e-11
     assert (spectral["index"].value, spectral["index"].frozen) == (2.5, True)
     assert models_to_mapping(parsed(text))["components"][0]["spectral"]["type"] == "PowerLawSpectralModel"
-    with pytest.raises(InputError, match="spectral.reference: 'hess' is not possible did you mean 'hess_pl'"):
+    with pytest.raises(
+        InputError, match="spectral.reference: 'hess' is not possible: did you mean 'hess_pl'"
+    ):
         parsed(text.replace("hess_pl", "hess"))
 
 

@@ -95,7 +95,7 @@ def test_groups(grouping: dict, entries: list, expected: dict) -> None:
         (
             {"name": "column", "column": "EF"},
             runs(zenith=[1.0]),
-            "the index has no column 'EF' did you mean 'EFF'",
+            "the index has no column 'EF': did you mean 'EFF'",
         ),
         (
             {"name": "column", "column": "SITE", "edges": [0, 1]},

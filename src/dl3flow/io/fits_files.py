@@ -69,7 +69,7 @@ def open_fits(path: Path, name: str = "") -> Iterator[fits.HDUList]:
         stream: BinaryIO = BytesIO(_expand(raw, name)) if magic == b"\x1f\x8b" else raw
         head = stream.read(512)
         if not head.startswith(b"SIMPLE  ="):
-            raise InputError(f"{name}: not a FITS file ({_looks_like(head)})")
+            raise InputError(f"{name}: not a FITS file: {_looks_like(head)}")
         size = stream.seek(0, 2)
         _scan_headers(stream, size, name)
         stream.seek(0)

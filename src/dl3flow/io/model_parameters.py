@@ -109,7 +109,7 @@ def parse_parameter(name: str, entry: Mapping[str, Any], usual: Usual, where: st
         raise InputError(f"{where}: `min` ({low}) is above `max` ({high}): exchange them")
     if value < low or value > high:
         raise InputError(
-            f"{where}: the value {value} lies outside its limits {low} to {high}: change one of them"
+            f"{where}: the value {value} lies outside its limits {_limits(low, high)}: change one of them"
         )
     error = number(entry.get("error", 0.0), f"{where}.error")
     if error < 0 or math.isinf(error):
@@ -122,6 +122,12 @@ def parse_parameter(name: str, entry: Mapping[str, Any], usual: Usual, where: st
         raise InputError(f"{where}.link: expected a label (text), found {link!r}")
     error = 0.0 if math.isnan(error) else error
     return Parameter(name, value, unit, error, low, high, frozen, link, prior)
+
+
+def _limits(low: float, high: float) -> str:
+    if math.isnan(high):
+        return f"{low} and above"
+    return f"{high} and below" if math.isnan(low) else f"{low} to {high}"
 
 
 def number(value: Any, where: str) -> float:

@@ -95,7 +95,7 @@ def column(
 ) -> str:
     """Bins of any column of numbers of the observation index; without edges one group for each value."""
     if column not in entry.columns:
-        raise ValueError(f"the index has no column '{column}' {choices(column, entry.columns)}")
+        raise ValueError(f"the index has no column '{column}': {choices(column, entry.columns)}")
     value = entry.columns[column]
     if edges is None:
         return f"{column}-" + "".join(c if c.isalnum() or c in ".+-" else "_" for c in str(value))
