@@ -21,6 +21,7 @@ from dl3flow.report.numbers import general, number, unit_text, with_error, with_
         (5.0, 0.0, "5"),
         (5.0, math.nan, "5"),
         (math.nan, 1.0, "–"),
+        (1.41e133, 1.7e-14, "1.41 × 10<sup>133</sup> ± 1.7 × 10<sup>−14</sup>"),
     ],
 )
 def test_error_decides_the_digits(value, error, text):
@@ -32,6 +33,12 @@ def test_asymmetric_errors_share_a_power_of_ten():
     assert text == '3.21 <span class="errors"><sup>+0.12</sup><sub>−0.11</sub></span> × 10<sup>−12</sup>'
     assert "<sub>−?</sub>" in str(with_errors(2.0, math.nan, 0.5))
     assert str(with_errors(2.0, math.nan, math.nan)) == "2"
+    # the upper error of a limit is the largest of the three
+    limit = str(with_errors(0.0, 4.4e-14, 1.935e-12))
+    assert limit == '0.000 <span class="errors"><sup>+1.935</sup><sub>−0.044</sub></span> × 10<sup>−12</sup>'
+    skew = str(with_errors(1.3e-143, 1.3e-143, 5.8e-71))
+    assert skew.startswith("1.3 × 10<sup>−143</sup> ")
+    assert "+5.8 × 10<sup>−71</sup>" in skew
 
 
 @pytest.mark.parametrize(

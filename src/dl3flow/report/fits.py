@@ -255,4 +255,9 @@ def reference_sentence(fit: FitResult, reference: Mapping[str, Any]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else MISSING
+    # a zero has no sign
+    return (
+        f"{round(value, 2) + 0.0:+.2f}".replace("-", "−").replace("+0.00", "0.00")
+        if math.isfinite(value)
+        else MISSING
+    )

@@ -9,6 +9,9 @@ from dl3flow.units import spoken_powers
 
 MISSING = "–"
 _PLAIN_EXPONENTS = range(-3, 5)
+_MOST_DECIMALS = 12
+# between an upper and a lower error
+_MOST_SKEW = 1e3
 _MINUS = "\u2212"
 
 
@@ -40,7 +43,9 @@ def with_error(value: float, error: float) -> Markup:
         return Markup(MISSING)
     if not (math.isfinite(error) and error > 0):
         return general(value)
-    power, decimals = _scale(value, error)
+    power, decimals = _scale(max(abs(value), error), error)
+    if decimals > _MOST_DECIMALS:
+        return Markup("{} ± {}").format(general(value), number(error, 2))
     scale = 10.0**power
     text = _signed(f"{round(value / scale, decimals):.{max(0, decimals)}f}") + Markup(
         f" ± {round(error / scale, decimals):.{max(0, decimals)}f}"
@@ -55,10 +60,17 @@ def with_errors(value: float, minus: float, plus: float) -> Markup:
         return Markup(MISSING)
     if not errors:
         return general(value)
-    power, decimals = _scale(value, min(errors))
+    power, decimals = _scale(max(abs(value), *errors), min(errors))
     scale, n = 10.0**power, max(0, decimals)
+    if decimals > _MOST_DECIMALS or max(errors) > _MOST_SKEW * min(errors):
+        # no power of ten suits all three
+        up, down = (number(e, 2) if math.isfinite(e) and e > 0 else Markup("?") for e in (plus, minus))
+        return Markup('{} <span class="errors"><sup>+{}</sup><sub>{}{}</sub></span>').format(
+            number(value, 2), up, _MINUS, down
+        )
     up, down = (
-        f"{round(e / scale, decimals):.{n}f}" if math.isfinite(e) and e > 0 else "?" for e in (plus, minus)
+        Markup(f"{round(e / scale, decimals):.{n}f}" if math.isfinite(e) and e > 0 else "?")
+        for e in (plus, minus)
     )
     body = _signed(f"{round(value / scale, decimals):.{n}f}") + Markup(
         f' <span class="errors"><sup>+{up}</sup><sub>{_MINUS}{down}</sub></span>'
@@ -76,14 +88,13 @@ def unit_text(unit: u.UnitBase) -> Markup:
     )
 
 
-def _scale(value: float, error: float) -> tuple[int, int]:
-    """Common power of ten of value and error, and decimals that show two digits of the error after it."""
-    largest = max(abs(value), error)
+def _scale(largest: float, error: float) -> tuple[int, int]:
+    """Power of ten of the largest of a value and its errors, and decimals that show two digits of an error after it."""
     exponent = math.floor(math.log10(largest))
     power = 0 if exponent in _PLAIN_EXPONENTS else exponent
     # the error rounded first: 0.0996 has its first digit at 0.1
     first = math.floor(math.log10(float(f"{error:.1e}")))
-    return power, min(12, 1 - (first - power))
+    return power, 1 - (first - power)
 
 
 def _times_ten(exponent: int) -> Markup:

@@ -16,6 +16,7 @@ from dl3flow.units import FLUX
 Product = FluxPoints | LightCurve | Butterfly
 
 _MOST_OPEN_ROWS = 40
+_LARGE_PERCENT = 1e4
 _TEXT_HEADINGS = frozenset(
     {
         "Target",
@@ -136,12 +137,16 @@ def _butterfly_table(name: str, product: Butterfly) -> Table:
         [
             general(energy[n], 4),
             _measured(sed[n], minus[n], plus[n], is_limit=False),
-            short(50 * (minus[n] + plus[n]) / sed[n] if sed[n] else np.nan, 1),
+            _percent(50 * (minus[n] + plus[n]) / sed[n] if sed[n] else np.nan),
         ]
         for n in range(len(t))
     ]
     source = product.meta.get("source", "the source")
     return Table(f"Spectrum of {source} with its 68 % band ({name})", headings, rows)
+
+
+def _percent(value: float) -> str | Markup:
+    return number(value, 3) if value >= _LARGE_PERCENT else short(value, 1)
 
 
 def _light_curve_table(name: str, product: LightCurve) -> Table:
