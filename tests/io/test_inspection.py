@@ -10,7 +10,7 @@ from astropy.table import QTable
 
 from dl3flow.cli import main
 from dl3flow.data.maps import Map
-from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, SkyMap
+from dl3flow.data.products import Contour, DatasetStat, FitResult, FluxPoints, Profile, SkyMap
 from dl3flow.errors import InputError
 from dl3flow.io.datasets_yaml import write_datasets
 from dl3flow.io.fits_datasets import write_fits_dataset
@@ -142,13 +142,25 @@ def test_fit_in_a_table(tmp_path, provenance):
     numbers = np.array([10.0, 3, 1])
     edges = np.geomspace(1, 10, 4) * u.TeV
     dataset = DatasetStat("run-1", -27.5, 100, edges, numbers, numbers, numbers)
-    result = FitResult(True, "converged", -27.5, models, ("crab.index",), np.eye(1), (dataset,), {})
+    line, warned = np.array([2.4, 2.5, 2.6]), {"warnings": ["crab.index ends at a limit"]}
+    further = {
+        "minos": {"crab.index": (0.12, 0.13)},
+        "profiles": {"crab.index": Profile("crab.index", line, line)},
+        "contours": (Contour(("crab.index", "crab.amplitude"), 2, line, line),),
+    }
+    result = FitResult(
+        True, "converged", -27.5, models, ("crab.index",), np.eye(1), (dataset,), warned, **further
+    )
     write_fit(tmp_path / "fit.json", result, provenance)
     rows = dict(inspect_file(tmp_path / "fit.json"))
     assert rows["success"] == "True (converged)"
     assert rows["stat"] == "-27.500000 in 100 bins, 1 free parameters"
     assert rows["crab.index"] == "2.5 +- 0.125"
     assert rows["crab.reference"].endswith("frozen TeV")
+    assert rows["crab.index, MINOS"] == "- 0.12 + 0.13"
+    assert rows["profile of crab.index"] == "3 values"
+    assert rows["contour of crab.index and crab.amplitude"] == "2 sigma, 3 points"
+    assert rows["warning"] == "crab.index ends at a limit"
     assert rows["dataset run-1"] == "stat -27.5, 14 counts in 100 bins"
 
 

@@ -351,7 +351,7 @@ def test_same_arguments_same_bytes(arguments):
 
 def test_nothing_given_is_still_a_page():
     html = build_report({"name": "empty"}, [], {}, {}, {}, {}, None)
-    assert "0 of 0 observations are used." in Page(html).words
+    assert "No observations were reduced here." in Page(html).words
     assert "simulated" not in html
 
 

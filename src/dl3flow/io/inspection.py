@@ -233,6 +233,13 @@ def _of_fit(path: Path) -> Rows:
     rows: Rows = [("kind", "fit"), ("success", f"{found.success} ({found.message})")]
     rows.append(("stat", f"{found.stat:.6f} in {found.n_bins} bins, {len(found.free)} free parameters"))
     rows += _of_parameters(found.models)
+    rows += [(f"{name}, MINOS", f"- {low:.4g} + {high:.4g}") for name, (low, high) in found.minos.items()]
+    rows += [(f"profile of {name}", f"{len(p.values)} values") for name, p in found.profiles.items()]
+    rows += [
+        (f"contour of {' and '.join(c.names)}", f"{c.n_sigma:g} sigma, {len(c.x)} points")
+        for c in found.contours
+    ]
+    rows += [("warning", each) for each in found.minimiser.get("warnings", [])]
     for dataset in found.datasets:
         counts = dataset.counts_per_energy.sum()
         rows.append(

@@ -14,6 +14,7 @@ from dl3flow.plots import style
 COLUMNS = 3
 PANEL_HEIGHT = 2.9
 _LEVELS = (1.0, 4.0)
+_WIDEST_LABEL = 24
 _LINES = ("-", "--", "-.", ":")
 
 
@@ -51,7 +52,7 @@ def _draw_profile(axes: Axes, product: FitResult, name: str, profile: Profile) -
         axes.axvline(value / factor, color=style.VERMILION, lw=0.9, ls="--")
     finite = profile.stat[np.isfinite(profile.stat)]
     axes.set_ylim(0, max(1.3, 1.05 * float(finite.max(initial=0))))
-    axes.set_xlabel(_label(name, p.unit, power))
+    axes.set_xlabel(_label(name, p.unit, power, is_narrow=True))
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
@@ -72,7 +73,7 @@ def draw_contours(parent: SubFigure, product: FitResult) -> None:
             axes.plot(x / fx, y / fy, line, lw=1.3, color=style.BLUE, label=f"{curve.n_sigma:g} σ")
         best = [parameters[name] for name in names]
         axes.plot(best[0].value / fx, best[1].value / fy, "+", ms=9, color=style.VERMILION)
-        axes.set_xlabel(_label(names[0], best[0].unit, px))
+        axes.set_xlabel(_label(names[0], best[0].unit, px, is_narrow=True))
         axes.set_ylabel(_label(names[1], best[1].unit, py))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(4))
@@ -84,6 +85,8 @@ def _panels(parent: SubFigure, n: int) -> list[Axes]:
     return [parent.add_subplot(grid[k // COLUMNS, k % COLUMNS]) for k in range(n)]
 
 
-def _label(name: str, unit: u.UnitBase, power: str) -> str:
+def _label(name: str, unit: u.UnitBase, power: str, *, is_narrow: bool = False) -> str:
     text = f"{power}{style.unit_text(unit)}".strip()
-    return style.plain(f"{name} ({text})" if text else name)
+    # a panel is narrower than the name of a parameter with a long unit
+    gap = "\n" if is_narrow and len(name) + len(text) > _WIDEST_LABEL else " "
+    return style.plain(f"{name}{gap}({text})" if text else name)

@@ -212,6 +212,8 @@ def _status(row: Mapping[str, Any]) -> str:
 def _counted(observations: Sequence[Mapping[str, Any]]) -> str:
     # one observation may stand in several groups
     every = {(row.get("data"), row.get("obs_id")) for row in observations}
+    if not every:
+        return "No observations were reduced here."
     used = {(row.get("data"), row.get("obs_id")): row for row in observations if _is_selected(row)}
     hours = sum(float(row.get("livetime") or 0) for row in used.values()) / 3600
     livetime = f", {hours:.2f} h of livetime" if hours else ""
