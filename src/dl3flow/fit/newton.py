@@ -82,7 +82,7 @@ def descend(problem: Problem, x: np.ndarray, limits: StepLimits, *, is_smooth: b
             # near enough to draw the templates anew: the last steps are for those
             return Descent(at, edm, n, True)
         trial, is_short = _within(problem, at.x, step, limits)
-        if edm < _LAST_EDM and is_exact and not is_smooth:
+        if problem.templates and edm < _LAST_EDM and is_exact and not is_smooth:
             last = evaluate(problem, trial, order=1)
             # second derivatives hardly change over a hundredth of an error
             last = replace(last, hessian=at.hessian, fisher=at.fisher, blocks=at.blocks)

@@ -120,6 +120,9 @@ def _reaches(dataset: FitData, source: Source) -> bool:
     if isinstance(dataset.geom, RegionGeometry):
         # an extended source may be centred outside the region
         return "resolution" in spatial.plugin.companions or sees(dataset.geom, position)
+    j, i = dataset.geom.nearest(position)
+    if dataset.geom.index(position)[2] and (dataset.exposure.data[:, j, i] > 0).any():
+        return True
     energy = energies_of_shape(dataset, spatial.plugin)
     reach = radius(spatial.plugin, spatial.start, energy) + 2 * np.radians(dataset.counts.sky.binsz)
     if dataset.psf is not None:
