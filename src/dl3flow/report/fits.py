@@ -63,6 +63,7 @@ def parameter_table(name: str, fit: FitResult) -> Table:
     has_sides = bool(fit.minos)
     # scales of responses that nothing varies say nothing
     fixed = {f"{m.name}.{p.name}" for m in fit.models.responses for p in m.scale.parameters if p.frozen}
+    leaders = {parameters[key].link: key for key in fit.free if key in parameters and parameters[key].link}
     for key in (*fit.free, *(k for k in parameters if k not in fit.free)):
         if key not in parameters or key in fixed:
             continue
@@ -70,12 +71,17 @@ def parameter_table(name: str, fit: FitResult) -> Table:
         limits = f"{'−∞' if math.isnan(p.min) else f'{p.min:g}'} to {'∞' if math.isnan(p.max) else f'{p.max:g}'}".replace(
             "-", "−"
         )
-        value = with_error(p.value, p.error) if is_free else general(p.value)
+        # one that is linked moves with the first of its label
+        first = "" if p.frozen or not p.link else leaders.get(p.link, "")
+        is_linked = not is_free and bool(first)
+        value = with_error(p.value, p.error) if is_free or is_linked else general(p.value)
         free = (
             limits
             if is_free and not (math.isnan(p.min) and math.isnan(p.max))
             else "free"
             if is_free
+            else f"that of {first}"
+            if is_linked
             else "fixed"
         )
         sides = with_errors(p.value, *fit.minos[key]) if key in fit.minos else Markup(MISSING)
