@@ -15,6 +15,7 @@ from dl3flow.models.source import Models, Parameter, full_names
 _POSITION = ("lon_0", "lat_0")
 _LARGEST_STEP = 0.2 * u.deg
 _SMALLEST_SIZE = 1e-4 * u.deg
+_SMALLEST_SCALE = 1e-2
 # in one step: of a strength, of another value, or of its error where that is larger
 _DOWN, _UP, _OTHER, _ERRORS = 0.7, 1.5, 0.3, 3.0
 # the data may say nothing of a parameter: its error is no guide then
@@ -30,7 +31,7 @@ def fit_limits(models: Models) -> tuple[np.ndarray, np.ndarray]:
     A position without limits stays within twice the search radius of its start, an extension above 1e-4 deg.
     """
     names, _ = free_parameters(models)
-    parameters, sizes = models.parameters(), size_names(models)
+    parameters, sizes = models.parameters(), _extents(models)
     pairs = [_limits(name, parameters[name], parameters, name in sizes) for name in names]
     low, high = np.array(pairs).reshape(-1, 2).T
     return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
@@ -46,6 +47,19 @@ def size_names(models: Models) -> dict[str, str]:
             if size:
                 found[full_names(source)["spatial"][own.index(size)]] = source.name
     return found
+
+
+def _extents(models: Models) -> set[str]:
+    """Full names of all angles that are widths or radii of sources: nothing is narrower than nothing."""
+    return {
+        full
+        for s in models.sources
+        if s.spatial is not None
+        for full, p in zip(full_names(s)["spatial"], s.spatial.parameters, strict=True)
+        if p.name not in (*_POSITION, "phi")
+        and p.unit.is_equivalent(u.deg)
+        and p.unit != u.dimensionless_unscaled
+    }
 
 
 def strength_names(models: Models, names: Sequence[str]) -> tuple[str, ...]:
@@ -73,6 +87,9 @@ def _limits(
         low = smallest if np.isnan(low) or low <= 0 else low
         # a window grows with the extension: a trial step must not fill the memory
         high = max(5 * p.value, float((0.5 * u.deg).to_value(p.unit))) if np.isnan(high) else high
+    if kind in ("exposure_scale", "background_scale"):
+        # at nothing at all the statistic is flat
+        low = np.fmax(low, _SMALLEST_SCALE)
     if kind == "e":
         low, high = np.fmax(low, 0.0), np.fmin(high, 0.99)
     return low, high

@@ -222,6 +222,9 @@ def _minuit(ready: _Ready) -> tuple[Minuit, dict[str, float]]:
     def at(point: np.ndarray) -> Evaluation:
         x = best.x.copy()
         x[slots] = np.asarray(point) * scale
+        if not np.isfinite(x).all():
+            # the minimiser may lose its way: it is told that there is nothing
+            return replace(best, stat=np.inf, gradient=np.zeros(len(slots)))
         return evaluate(ready.at(x), x, order=1)
 
     function: Callable[[np.ndarray], float] = lambda point: at(point).stat - best.stat  # noqa: E731

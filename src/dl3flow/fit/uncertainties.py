@@ -45,6 +45,7 @@ def with_uncertainties(
         told = f"{' and '.join(wanted)} are not computed, since the fit did not end at a minimum"
         warnings = [*result.minimiser.get("warnings", []), told]
         return replace(result, minimiser={**result.minimiser, "warnings": warnings})
+    asked, frozen = _possible(result, asked)
     # by name, so that the digest of a fit holds this code only where something is asked for
     confidence = import_module("dl3flow.fit.confidence")
     names = asked.get("minos") or []
@@ -71,9 +72,30 @@ def with_uncertainties(
         ),
     )
 
-    missing = [*_one_sided(found), *_open(found)]
+    missing = [*frozen, *_one_sided(found), *_open(found)]
     all_told = [*result.minimiser.get("warnings", []), *missing]
     return replace(found, minimiser={**result.minimiser, "warnings": all_told}) if missing else found
+
+
+def _possible(result: FitResult, asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What is asked of parameters that were fitted, and a sentence for each that the data do not constrain."""
+    minos = asked.get("minos") or []
+    names = {
+        *(() if minos == "all" else minos),
+        *(each["name"] for each in asked.get("profiles") or []),
+        *(name for each in asked.get("contours") or [] for name in each["names"]),
+    }
+    known = result.models.parameters()
+    lost = sorted(name for name in names if name in known and name not in result.free and known[name].frozen)
+    kept = {
+        "minos": minos if minos == "all" else [name for name in minos if name not in lost],
+        "profiles": [each for each in asked.get("profiles") or [] if each["name"] not in lost],
+        "contours": [each for each in asked.get("contours") or [] if not set(each["names"]) & set(lost)],
+    }
+    return {**asked, **kept}, [
+        f"{name} was kept in the fit, since no data constrain it: there is no MINOS error, profile or contour of it"
+        for name in lost
+    ]
 
 
 def _one_sided(result: FitResult) -> list[str]:
