@@ -141,6 +141,11 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
         ),
         (BUMP.replace("* 2 *", "* 3 *"), r"'bump': its gradient by `centre` is .* where differences give"),
         (
+            # right at the default of 2 alone
+            BUMP.replace("/ centre])", "/ 2])"),
+            r"'bump': its gradient by `centre` is .* where differences give .* \(at amplitude = 1.03e-12, centre = 2.12\)",
+        ),
+        (
             BUMP.replace("np.array([shape, amp", "np.array([amp"),
             r"'bump': its gradient has the shape \(1, 6\)",
         ),

@@ -14,6 +14,8 @@ _ENERGIES = np.geomspace(0.03, 30.0, 6)
 # of the radius of a model, at most of half a radian, towards both coordinates
 _OFFSETS = np.array([-0.62, -0.31, -0.04, 0.17, 0.45, 0.68])
 _DAYS = np.array([-1.3, 0.2, 0.7, 1.1, 2.9, 6.1])
+# of each value, from its default
+_MOVED = 0.03
 _SPOKEN = {"spectral": "energies", "norm": "energies", "spatial": "directions", "temporal": "times"}
 
 
@@ -49,8 +51,10 @@ def find_fault(plugin: Plugin, part: str) -> str:
         return ""
     positions = _positions(plugin, part, dict(zip(parameters, values, strict=True)), options)
     with np.errstate(all="ignore"):
-        return _value_fault(plugin, part, positions, values, options) or _gradient_fault(
-            plugin, list(parameters), positions, values, options
+        return (
+            _value_fault(plugin, part, positions, values, options)
+            or _gradient_fault(plugin, list(parameters), positions, values, options)
+            or _moved_fault(plugin, part, parameters, values, options)
         )
 
 
@@ -175,6 +179,39 @@ def _gradient_fault(
         if not np.allclose(rows[n], expected, rtol=_PRECISION, atol=_PRECISION * largest):
             return f"its gradient by `{name}` is {_first(rows[n])} where differences give {_first(expected)}"
     return ""
+
+
+def _moved_fault(
+    plugin: Plugin,
+    part: str,
+    parameters: Mapping[str, Any],
+    values: list[float],
+    options: Mapping[str, Any],
+) -> str:
+    """As `_gradient_fault` a few percent from the defaults, where a gradient that holds a default's number is wrong."""
+    moved = [
+        value * (1 + _MOVED * n) or _MOVED * n if _is_free(plugin, name) else value
+        for n, (name, value) in enumerate(zip(parameters, values, strict=True), start=1)
+    ]
+    check = plugin.companions.get("check")
+    if part == "spatial" or (check and check(*moved, **options)):
+        return ""
+    positions = _positions(plugin, part, dict(zip(parameters, moved, strict=True)), options)
+    try:
+        found = np.asarray(plugin.function(*positions, *moved, **options))
+        fault = _gradient_fault(plugin, list(parameters), positions, moved, options)
+    except (
+        Exception
+    ):  # a user's function may know its defaults alone: its own error tells whoever leaves them
+        return ""
+    if not np.isfinite(found).all():
+        return ""
+    listed = ", ".join(f"{name} = {value:g}" for name, value in zip(parameters, moved, strict=True))
+    return f"{fault} (at {listed})" if fault else ""
+
+
+def _is_free(plugin: Plugin, name: str) -> bool:
+    return name not in plugin.companions.get("frozen", ())
 
 
 def _difference(at: Callable[[list[float]], np.ndarray], values: list[float], n: int) -> np.ndarray:
