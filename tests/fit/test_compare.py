@@ -156,6 +156,44 @@ def test_models_that_are_not_nested() -> None:
     )
 
 
+def _changed(result: FitResult, **changes: Any) -> FitResult:
+    """A fit with parameters of ``s`` changed, a number being another value at which one is frozen."""
+    old = result.models.parameters()
+    values = {f"s.{n}": v for n, v in changes.items()}
+    new = {n: replace(old[n], value=v, frozen=True) for n, v in values.items()}
+    free = tuple(n for n in result.free if n not in values)
+    return replace(result, models=result.models.with_parameters(new), free=free)
+
+
+def test_what_is_frozen_in_both_must_agree() -> None:
+    """A slope of 2.0 is no special case of one of 3.0, nor a curvature of 0 of one of 0.3."""
+    null = _changed(_result(109.0, _power_law()), index=2.0)
+    wide = _result(100.0, _log_parabola())
+    assert compare(null, _changed(wide, alpha=2.0)).sigma == pytest.approx(3.0)
+    apart = compare(null, _changed(wide, alpha=3.0))
+    assert np.isnan(apart.sigma)
+    assert "not nested" in apart.sentence
+    assert compare(null, _changed(wide, beta=0.0)).sigma == pytest.approx(3.0)
+    assert np.isnan(compare(null, _changed(wide, beta=0.3)).sigma)
+
+
+def test_a_reference_matters_only_where_nothing_makes_up_for_it() -> None:
+    null, wide = _result(109.0, _power_law()), _result(100.0, _log_parabola())
+    assert compare(null, _changed(wide, reference=3.0)).sigma == pytest.approx(3.0)
+    # the same energy in another unit is the same
+    energy = replace(null.models.parameters()["s.reference"], value=1e3, unit=u.GeV)
+    held = _changed(null, amplitude=1e-12)
+    held = replace(held, models=held.models.with_parameters({"s.reference": energy}))
+    assert compare(held, _changed(wide, amplitude=1e-12)).sigma == pytest.approx(3.0)
+    assert np.isnan(compare(held, _changed(wide, amplitude=1e-12, reference=3.0)).sigma)
+
+
+def test_a_further_source_that_cannot_vanish_is_no_wider_model() -> None:
+    null = _result(110.0, _power_law())
+    shining = _power_law("t", frozen=True)
+    assert np.isnan(compare(null, _result(100.0, _power_law(), shining)).sigma)
+
+
 def test_what_is_doubtful_is_said() -> None:
     worse = compare(_result(100.0, _power_law()), _result(101.0, _log_parabola(), ok=False))
     assert worse.p_value == 1

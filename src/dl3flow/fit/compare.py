@@ -24,10 +24,14 @@ _WITHIN: Mapping[tuple[str, str], tuple[str, float, bool, Mapping[str, str]]] = 
     ("point", "gauss"): ("sigma", 0.0, True, {}),
     ("point", "disk"): ("r_0", 0.0, True, {}),
 }
+# functions in which another reference energy only rescales a parameter
+_RESCALED = {"power_law": "amplitude", "exp_cutoff_power_law": "amplitude", "power_law_norm": "norm"}
 # parameters without which there is no source
 _STRENGTHS = ("amplitude", "norm", "const")
 # a wider model that is worse by more than this was not fitted to its minimum
 _WORSE = 0.01
+# frozen values that differ by no more than a unit's conversion are one
+_ROUNDING = 1e-9
 # below exp of this a tail is computed from its asymptotic form
 _LOG_SMALLEST = -600.0
 
@@ -74,7 +78,7 @@ def compare(null: FitResult, alternative: FitResult, *, is_nested: bool | None =
         The narrower and the wider model.
     is_nested : bool or None
         Whether the null is a special case of the alternative; None finds it out: free parameters frozen or linked, a source
-        or an extension or a curvature left out.
+        or an extension or a curvature left out; what is frozen in both has to have one value.
 
     Returns
     -------
@@ -207,6 +211,8 @@ def _narrowing(
         own = [n for n in wide_free if n.startswith(f"{source.name}.")]
         if source.name not in narrow:
             strengths = [n for n in own if n.rsplit(".", 1)[1] in _STRENGTHS]
+            if not strengths and not _is_absent(source):
+                return None
             edges += [n for n in strengths if _is_edge(parameters[n], 0.0)]
             undefined += [n for n in own if n not in strengths]
             accounted.update(own)
@@ -216,18 +222,44 @@ def _narrowing(
             return None
         for extra, value, is_edge, names in found:
             name = f"{source.name}.{extra}"
+            if name not in wide_free and parameters[name].value != value:
+                return None
             accounted.add(name)
             renamed |= names
             edges += [name] * (name in wide_free and (is_edge or _is_edge(parameters[name], value)))
     free = [renamed.get(n, n) for n in null_free]
-    if not set(free) <= set(wide_free):
+    if not set(free) <= set(wide_free) or not _agree(null, wide, renamed, wide_free):
         return None
+    before = {new: old for old, new in renamed.items()}
     for name in set(wide_free) - set(free) - accounted:
-        if name not in fixed:
+        held = fixed.get(before.get(name, name))
+        if held is None:
             return None
-        value = float(fixed[name].quantity.to_value(parameters[name].unit))
+        value = float(held.quantity.to_value(parameters[name].unit))
         edges += [name] * _is_edge(parameters[name], value)
     return _Narrowing(tuple(sorted(edges)), tuple(undefined))
+
+
+def _is_absent(source: Source) -> bool:
+    """True if a strength of zero leaves nothing of a source."""
+    return any(p.name in _STRENGTHS and p.value == 0 for p in source.spectral.parameters)
+
+
+def _agree(null: Models, wide: Models, renamed: Mapping[str, str], wide_free: Sequence[str]) -> bool:
+    """True if all that is frozen in both has one value, but for references that another parameter makes up for."""
+    others = wide.parameters()
+    kinds = {m.name: m.parts["spectral"].kind for m in null.all if "spectral" in m.parts}
+    rescaled = {
+        f"{model}.reference" for model, kind in kinds.items() if f"{model}.{_RESCALED.get(kind)}" in wide_free
+    }
+    for name, p in null.parameters().items():
+        other = others.get(renamed.get(name, name))
+        if other is None or not (p.frozen and other.frozen) or name in rescaled:
+            continue
+        value = float(p.quantity.to_value(other.unit))
+        if abs(value - other.value) > _ROUNDING * max(abs(value), abs(other.value)):
+            return False
+    return True
 
 
 def _special_case(narrower: Source, source: Source) -> list[tuple[str, float, bool, dict[str, str]]] | None:
