@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
+import scipy.fft
 from scipy.integrate import quad
 from scipy.special import erf
 from scipy.stats import poisson
 
 from dl3flow.kernels.convolve import (
-    build_convolution,
     containment_radius,
-    convolve,
     convolve_same,
-    correlate,
+    even_transforms,
     psf_kernels,
+    unfolded,
 )
 from dl3flow.kernels.integrate import gauss_legendre_bins, power_law_integral
 from dl3flow.kernels.interpolate import hat_matrix
@@ -79,18 +79,21 @@ def test_containment_of_a_gaussian() -> None:
     assert containment_radius(np.zeros(200), edges, 0.68) == 0
 
 
-def test_correlation_is_the_adjoint_of_convolution() -> None:
+def test_transforms_of_even_kernels_convolve() -> None:
     rng = np.random.default_rng(1)
-    kernels, template, values = rng.random((3, 5, 5)), rng.random((4, 4)), rng.random((3, 8, 8))
-    length, transforms = build_convolution(kernels)(4)
-    forward = convolve(template, length, transforms, 8)
-    direct = np.zeros((3, 8, 8))
+    quadrant = rng.random((3, 3, 3))
+    index = np.abs(np.arange(-2, 3))
+    kernels, template = quadrant[:, index[:, None], index], rng.random((4, 4))
+    quadrants = even_transforms(kernels, (9, 10))
+    assert quadrants.shape == (3, 5, 6)
+    assert quadrants.dtype == float
+    seen = scipy.fft.irfft2(scipy.fft.rfft2(template, s=(9, 10)) * unfolded(quadrants, 9), s=(9, 10))
+    direct = np.zeros((3, 9, 10))
     for (j, i), value in np.ndenumerate(template):
-        direct[:, j : j + 5, i : i + 5] += value * kernels
-    assert forward == pytest.approx(direct, abs=1e-12)
-    assert (forward * values).sum() == pytest.approx(
-        (template * correlate(values, length, transforms, 4)).sum(), rel=1e-12
-    )
+        # centred on the pixel, around the edges of the periodic grid
+        rows, columns = (j + np.arange(-2, 3)) % 9, (i + np.arange(-2, 3)) % 10
+        direct[:, rows[:, None], columns] += value * kernels
+    assert seen == pytest.approx(direct, abs=1e-12)
 
 
 def test_convolution_keeps_the_image_shape() -> None:

@@ -1,6 +1,5 @@
-"""Point-spread kernels on pixels, and convolution with its adjoint by FFT."""
+"""Point-spread kernels on pixels, and convolution by FFT."""
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -97,36 +96,6 @@ def containment_radius(profile: np.ndarray, rad_edges: np.ndarray, fraction: flo
     if held[-1] <= 0:
         return 0.0
     return float(r[np.argmin(np.abs(held / rings.sum() - fraction))])
-
-
-def build_convolution(kernels: np.ndarray) -> Callable[[int], tuple[int, np.ndarray]]:
-    """Function of a template's size that gives the FFT length and the kernels' transforms for it.
-
-    The transforms of the last few lengths are kept: a template's size changes with a source's extension.
-    """
-    size = kernels.shape[-1]
-
-    @lru_cache(maxsize=4)
-    def transforms_of_length(length: int) -> np.ndarray:
-        return np.asarray(scipy.fft.rfft2(kernels, s=(length, length)))
-
-    def transforms(template_size: int) -> tuple[int, np.ndarray]:
-        length = int(scipy.fft.next_fast_len(template_size + size - 1, real=True))
-        return length, transforms_of_length(length)
-
-    return transforms
-
-
-def convolve(template: np.ndarray, length: int, transforms: np.ndarray, size: int) -> np.ndarray:
-    """Full convolution of one template (m, m) with all kernels (n, k, k); shape (n, size, size), size = m + k - 1."""
-    product = scipy.fft.rfft2(template, s=(length, length)) * transforms
-    return np.asarray(scipy.fft.irfft2(product, s=(length, length))[:, :size, :size])
-
-
-def correlate(values: np.ndarray, length: int, transforms: np.ndarray, size: int) -> np.ndarray:
-    """Adjoint of `convolve`: sum over n of the correlation of values (n, m + k - 1, ...) with the kernels; (m, m)."""
-    product = (scipy.fft.rfft2(values, s=(length, length)) * transforms.conj()).sum(axis=0)
-    return np.asarray(scipy.fft.irfft2(product, s=(length, length))[:size, :size])
 
 
 def convolve_same(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
