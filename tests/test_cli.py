@@ -157,3 +157,19 @@ def test_a_closed_pipe_is_no_error(demo_dl3: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_file_of_own_models_is_inspected_with_them(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(
+        "from dl3flow.models.spectral import SPECTRAL_MODELS\n"
+        "from dl3flow.units import Flux\n\n\n"
+        '@SPECTRAL_MODELS.register("only-here")\n'
+        "def only_here(energy, amplitude: Flux = 1e-12):\n"
+        "    return amplitude * energy**-2\n"
+    )
+    models = tmp_path / "models.yaml"
+    models.write_text("components: [{name: crab, type: SkyModel, spectral: {type: only-here}}]\n")
+    assert main(["inspect", str(models), "--plugins", str(tmp_path / "own.py")]) == 0
+    assert "crab.amplitude" in capsys.readouterr().out
+    assert main(["inspect", str(models), "--plugins", str(tmp_path / "none.py")]) == 1
+    assert "none.py: the plug-in cannot be read" in capsys.readouterr().err

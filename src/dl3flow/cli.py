@@ -157,10 +157,15 @@ def _inspect(words: list[str]) -> int:
         prog="dl3flow inspect", description="Say what a DL3, DL4 or DL5 file holds; nothing is written."
     )
     parser.add_argument("file", type=Path, help="such as results/demo/dl4/cube/1001.h5")
+    parser.add_argument(
+        "--plugins", type=Path, nargs="+", default=[], help="your own models that the file was made with"
+    )
     given = parser.parse_args(words)
 
     from dl3flow.io.inspection import inspect_file
+    from dl3flow.plugins import load_plugins
 
+    load_plugins(given.plugins)
     rows = inspect_file(given.file)
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:{width}}  {text}" for name, text in rows))
