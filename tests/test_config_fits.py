@@ -345,3 +345,24 @@ def test_a_table_beside_the_model_file_is_an_input_named_from_the_working_direct
     # a job has the text alone
     (component,) = options(analysis.fits["one"])["models"]["components"]
     assert component["temporal"]["filename"] == "models/curve.fits"
+
+
+def test_errors_of_a_fit_without_free_parameters_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "points.fits").write_text("")
+    fixed = [{"name": "index", "value": 2.5, "frozen": True}]
+    fixed.append({"name": "amplitude", "value": 1e-11, "unit": "cm-2 s-1 TeV-1", "frozen": True})
+    content = {
+        "inputs": {"points": {"reader": "flux_points", "path": "points.fits"}},
+        "models": {
+            "components": [
+                {"name": "crab", "type": "SkyModel", "spectral": {"type": "pl", "parameters": fixed}}
+            ]
+        },
+        "fits": {"one": {"datasets": ["points"], "mode": "joint", "minos": "all"}},
+    }
+    (tmp_path / "a.yaml").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"fits\.one\.minos: no parameter of this fit is free"):
+        load_config({"analyses": ["a.yaml"]}, "config.yaml")

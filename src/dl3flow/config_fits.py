@@ -399,6 +399,8 @@ class _Asked:
 
     def minos(self, value: Any, where: str) -> Any:
         if value == "all":
+            if not self.own and not self.backgrounds:
+                raise InputError(f"{where}: no parameter of this fit is free: leave it out")
             return "all"
         if not isinstance(value, list | tuple):
             raise InputError(f"{where}: expected `all` or a list such as `[crab.index]`, found {value!r}")
