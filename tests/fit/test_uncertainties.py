@@ -70,6 +70,19 @@ def test_a_profile_stays_within_the_limits(case: tuple[list[Dataset], FitResult]
     assert values[[0, -1]] == pytest.approx([index.value - 0.5 * index.error, index.value + 2 * index.error])
 
 
+def test_a_contour_along_a_limit_says_that_it_is_cut(case: tuple[list[Dataset], FitResult]) -> None:
+    datasets, result = case
+    index = result.parameter("s.index")
+    limited = {"s.index": replace(index, min=index.value - 0.3 * index.error)}
+    result = replace(result, models=result.models.with_parameters(limited))
+    asked = {"contours": [{"names": ["s.amplitude", "s.index"], "n_sigma": [1], "n_points": 12}]}
+    found = with_uncertainties(datasets, result, asked)
+    (told,) = [s for s in found.minimiser["warnings"] if "contour" in s]
+    assert "the contour of s.amplitude and s.index at 1 sigma is cut by a limit" in told
+    whole = with_uncertainties(datasets, case[1], asked)
+    assert not any("contour" in s for s in whole.minimiser["warnings"])
+
+
 def test_a_fit_that_failed_says_that_nothing_was_computed(case: tuple[list[Dataset], FitResult]) -> None:
     datasets, result = case
     failed = replace(result, success=False, message="edm 3")

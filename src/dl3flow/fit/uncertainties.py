@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from dl3flow.data.dataset import FitData
-from dl3flow.data.products import FitResult
+from dl3flow.data.products import Contour, FitResult
 from dl3flow.fit.settings import FitSettings
 
 # points of a line around something
 _FEWEST = 4
+# parts of a contour's width: a point this near to a limit lies on it
+_NEAR = 1e-3
 
 
 def with_uncertainties(
@@ -72,7 +74,7 @@ def with_uncertainties(
         ),
     )
 
-    missing = [*frozen, *_one_sided(found), *_open(found)]
+    missing = [*frozen, *_one_sided(found), *_open(found, asked)]
     all_told = [*result.minimiser.get("warnings", []), *missing]
     return replace(found, minimiser={**result.minimiser, "warnings": all_told}) if missing else found
 
@@ -113,13 +115,25 @@ def _one_sided(result: FitResult) -> list[str]:
     ]
 
 
-def _open(result: FitResult) -> list[str]:
-    """A sentence for each contour without a line."""
-    return [
-        f"the contour of {' and '.join(c.names)} at {c.n_sigma:g} sigma was not found: it does not close within the limits"
-        for c in result.contours
-        if len(c.x) < _FEWEST
-    ]
+def _open(result: FitResult, asked: Mapping[str, Any]) -> list[str]:
+    """A sentence for each contour without a line, or that a limit cuts."""
+    n_points = [each["n_points"] for each in asked.get("contours") or [] for _ in each["n_sigma"]]
+    told = []
+    for line, n in zip(result.contours, n_points, strict=True):
+        name = f"the contour of {' and '.join(line.names)} at {line.n_sigma:g} sigma"
+        if len(line.x) < _FEWEST:
+            told.append(f"{name} was not found: it does not close within the limits")
+        elif len(line.x) < n or _meets_limit(result, line):
+            told.append(f"{name} is cut by a limit, where it is no line of one height")
+    return told
+
+
+def _meets_limit(result: FitResult, line: Contour) -> bool:
+    for name, values in zip(line.names, (line.x, line.y), strict=True):
+        p = result.parameter(name)
+        if np.fmin(values.min() - p.min, p.max - values.max()) < _NEAR * np.ptp(values):
+            return True
+    return False
 
 
 def _values(result: FitResult, each: Mapping[str, Any]) -> np.ndarray | None:
