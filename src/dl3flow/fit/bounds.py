@@ -6,8 +6,8 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.fit.binding import free_parameters
-from dl3flow.fit.engine import Problem, holds_all, is_fine
 from dl3flow.fit.newton import StepLimits
+from dl3flow.fit.problem import Problem, holds_all, is_fine
 from dl3flow.fit.search import SEARCH_RADIUS
 from dl3flow.models.resolve import resolve
 from dl3flow.models.source import Models, Parameter, full_names

@@ -15,9 +15,10 @@ from dl3flow.data.dataset import FitData
 from dl3flow.data.products import Contour, FitResult, Profile
 from dl3flow.errors import InputError, choices
 from dl3flow.fit.bounds import fit_limits, step_limits
-from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate, holds_all
+from dl3flow.fit.engine import Evaluation, evaluate
 from dl3flow.fit.likelihood import moved
 from dl3flow.fit.newton import descend, fixed_at
+from dl3flow.fit.problem import Problem, build_problem, holds_all
 from dl3flow.fit.settings import FitSettings
 from dl3flow.models.source import Models
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dl3flow.fit.engine import Evaluation, Problem, evaluate
+from dl3flow.fit.engine import Evaluation, evaluate
 from dl3flow.fit.minimum import Minimum, free_points, pixel_size, position_names
 from dl3flow.fit.newton import free_curvature
 from dl3flow.fit.outline import Outline
+from dl3flow.fit.problem import Problem
 from dl3flow.fit.quadratic import solve
 
 

@@ -6,7 +6,7 @@ their part of the second derivatives is taken out by its Schur complement (block
 evaluation grows linearly with the number of datasets, and the number of evaluations does not grow with it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,14 +14,9 @@ from typing import Literal
 import numpy as np
 import scipy
 
-from dl3flow.data.dataset import FitData, FluxPointsData
-from dl3flow.fit.binding import bind, free_parameters
-from dl3flow.fit.compact import compact_counts, compact_points, finished, merged
-from dl3flow.fit.flux import Varied, VariedFunction, build_point_flux, scaled, vary_function
-from dl3flow.fit.npred import bind_scale, build_flux, frame_of, scale_function, share_at
+from dl3flow.fit.flux import Varied
+from dl3flow.fit.problem import Problem, flux_specs
 from dl3flow.fit.quadratic import bounded_step, solve
-from dl3flow.fit.settings import FitSettings
-from dl3flow.fit.template import TemplateFunction, build_template, holds
 from dl3flow.fit.terms import (
     Arrays,
     CountsTerm,
@@ -36,50 +31,9 @@ from dl3flow.fit.terms import (
     measure_points,
     shape_reach,
 )
-from dl3flow.geometry.region import RegionGeometry
-from dl3flow.models.pixels import oversampling
-from dl3flow.models.priors import PRIORS
-from dl3flow.models.source import Models, Parameter, ResponseModel, Source, full_names
-
-Term = CountsTerm | PointsTerm
 
 _MOST_LOCAL_STEPS, _MOST_DAMPING = 100, 1e12
 _LOCAL_EDM = 1e-10
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """All terms of a joint likelihood, with what they share.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Full names of the entries of the free vector.
-    start, low, high : array, shape (n_free,)
-        In the parameters' own units; infinite limits are none.
-    terms : tuple of terms
-    dense : tuple of functions () -> term
-        Each term with all its bins, for a source with negative flux.
-    fluxes, templates : mapping of function
-        Of the free vector, by what they are made of.
-    penalties : mapping of function (value) -> (stat, slope, curvature)
-        Priors, by entry.
-    shared : int array
-        Entries that are not local to a term.
-    n_threads : int
-    """
-
-    names: tuple[str, ...]
-    start: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    terms: tuple[Term, ...]
-    dense: tuple[Callable[[], Term], ...]
-    fluxes: Mapping[FluxSpec, VariedFunction]
-    templates: Mapping[TemplateSpec, TemplateFunction]
-    penalties: Mapping[int, Callable[[float], tuple[float, float, float]]]
-    shared: np.ndarray
-    n_threads: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,210 +74,6 @@ class Evaluation:
     blocks: tuple[Block, ...]
     n_negative: int
     local_edm: float
-
-
-def build_problem(
-    datasets: Sequence[FitData],
-    models: Models,
-    declared: Models,
-    limits: tuple[np.ndarray, np.ndarray] | None = None,
-    settings: FitSettings | None = None,
-) -> Problem:
-    """Terms of all datasets, each in its compact form.
-
-    Parameters
-    ----------
-    datasets : sequence
-    models : Models
-        Where templates lie; the start of the free vector.
-    declared : Models
-        Where responses are taken: those of `models` where nothing has moved yet.
-    limits : (low, high), optional
-        Of the free vector.
-    settings : FitSettings, optional
-        Where and how terms are kept.
-
-    Raises
-    ------
-    InputError
-    """
-    settings = FitSettings() if settings is None else settings
-    names, position = free_parameters(models)
-    parameters = models.parameters()
-    start = np.array([parameters[name].value for name in names])
-
-    def term(dataset: FitData, *, is_dense: bool) -> Term:
-        if isinstance(dataset, FluxPointsData):
-            return compact_points(dataset, models, position)
-        return compact_counts(
-            dataset, models, declared, position, is_dense=is_dense, precision=settings.dtype
-        )
-
-    single = [_stored(term(dataset, is_dense=False), settings) for dataset in datasets]
-    places = {name: k for k, t in enumerate(single) for name in t.names}
-    terms = [t for t in single if isinstance(t, PointsTerm)]
-    terms += merged([t for t in single if isinstance(t, CountsTerm)])  # type: ignore[arg-type]
-
-    def dense(names: tuple[str, ...]) -> Callable[[], Term]:
-        def build() -> Term:
-            parts = [term(datasets[places[name]], is_dense=True) for name in names]
-            counts = [p for p in parts if isinstance(p, CountsTerm)]
-            return merged(counts)[0] if counts else parts[0]
-
-        return build
-
-    local, shared = _split_slots(terms, models, position, len(names))
-    terms = [replace(t, local=own) for t, own in zip(terms, local, strict=True)]
-    low, high = (np.full(len(names), -np.inf), np.full(len(names), np.inf)) if limits is None else limits
-    sources = {s.name: s for s in models.sources}
-    responses = {r.name: r for r in models.responses}
-    fluxes, templates = {}, {}
-    for spec in {s: None for t in terms for s in _flux_specs(t)}:
-        source, response = sources[spec.source], responses.get(spec.response)
-        energies = np.array(spec.energies)
-        if spec.is_points:
-            fluxes[spec] = _points_flux(source, position, energies, response)
-            continue
-        fluxes[spec] = build_flux(models, source, position, energies, response, spec.times)
-        if spec.region:
-            fluxes[spec] = _with_share(fluxes[spec], models, spec, position)
-    for t in terms:
-        for reach in t.reaches if isinstance(t, CountsTerm) else ():
-            if reach.template is not None and reach.template not in templates:
-                spatial = bind(sources[reach.template.source], "spatial", position)
-                energy = np.array(reach.template.energy) if reach.template.energy else None
-                frame = frame_of(sources[reach.template.source])
-                templates[reach.template] = build_template(
-                    spatial, reach.template.geom, reach.template.factor, frame, energy
-                )
-    return Problem(
-        names,
-        start,
-        low,
-        high,
-        tuple(terms),
-        tuple(dense(t.names) for t in terms),
-        fluxes,
-        templates,
-        _penalties(models, position),
-        shared,
-        settings.n_threads,
-    )
-
-
-def _stored(term: Term, settings: FitSettings) -> Term:
-    """A term whose arrays are read from the store whenever they are needed, if there is one."""
-    if isinstance(term, PointsTerm) or all(r.template is None for r in term.reaches):
-        return term
-    term = finished(term)
-    return term if settings.store is None else replace(term, load=settings.store(term.load()))
-
-
-def _flux_specs(term: Term) -> Iterator[FluxSpec]:
-    yield from term.fluxes if isinstance(term, PointsTerm) else (r.flux for r in term.reaches)
-
-
-def _points_flux(
-    source: Source, position: Mapping[str, int], energies: np.ndarray, response: ResponseModel | None
-) -> VariedFunction:
-    """Flux of a source at the energies of flux points, with the systematic errors of their energies and exposure."""
-    spectral = bind(source, "spectral", position)
-    if response is None:
-        return build_point_flux(spectral, energies)
-    flux = build_point_flux(spectral, energies, bind_scale(response, "energy_scale", position))
-    exposure = scale_function(bind_scale(response, "exposure_scale", position))
-    return lambda x: scaled(flux(x), exposure(x))
-
-
-def _with_share(
-    flux: VariedFunction, models: Models, spec: FluxSpec, position: Mapping[str, int]
-) -> VariedFunction:
-    """Flux times the share of an extended source in a region."""
-    region = RegionGeometry(spec.region)
-    source = next(s for s in models.sources if s.name == spec.source)
-    spatial, frame = bind(source, "spatial", position), frame_of(source)
-    factor = oversampling(spatial.plugin, spatial.start, region.grid)
-    share = vary_function(
-        spatial, lambda *v: np.asarray(share_at(region, spatial.plugin, np.array(v), frame, factor)), None
-    )
-    return lambda x: scaled(flux(x), share(x))
-
-
-def _split_slots(
-    terms: Sequence[Term], models: Models, position: Mapping[str, int], n: int
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Entries local to each term, and the shared ones: parameters of sources always, others that several terms have."""
-    own = {b.name for b in models.backgrounds} | {r.name for r in models.responses}
-    of_source = {slot for name, slot in position.items() if name.split(".", 1)[0] not in own}
-    users = np.zeros(n, dtype=int)
-    for term in terms:
-        users[term.slots] += 1
-    may = np.array([slot not in of_source and users[slot] == 1 for slot in range(n)], dtype=bool)
-    local = [term.slots[may[term.slots]] for term in terms]
-    return local, np.flatnonzero(~may)
-
-
-def _penalties(
-    models: Models, position: Mapping[str, int]
-) -> dict[int, Callable[[float], tuple[float, float, float]]]:
-    found = {}
-    for name, parameter in models.parameters().items():
-        if parameter.prior is not None and name in position:
-            found[position[name]] = _penalty(parameter, name)
-    return found
-
-
-def _penalty(parameter: Parameter, name: str) -> Callable[[float], tuple[float, float, float]]:
-    prior = parameter.prior
-    assert prior is not None
-    plugin, values, weight = PRIORS.find(prior.kind, f"prior of '{name}'"), dict(prior.values), prior.weight
-
-    def stat(value: float) -> tuple[float, float, float]:
-        parts = (plugin.function, plugin.companions["gradient"], plugin.companions["curvature"])
-        at, slope, curvature = (weight * float(part(value, **values)) for part in parts)
-        return at, slope, curvature
-
-    return stat
-
-
-def prior_stat(models: Models, source: str) -> float:
-    """Part of the statistic that priors on parameters of one source make, those linked to other models' left out."""
-    total = 0.0
-    parameters = models.parameters()
-    own = {n for s in models.sources if s.name == source for names in full_names(s).values() for n in names}
-    shared = {p.link for n, p in parameters.items() if p.link and n not in own}
-    done: set[str] = set()
-    for name in sorted(own):
-        p = parameters[name]
-        if p.prior is None or p.frozen or p.link in shared or (p.link and p.link in done):
-            continue
-        done.add(p.link)
-        total += _penalty(p, name)(p.value)[0]
-    return total
-
-
-def holds_all(problem: Problem, models: Models, x: np.ndarray) -> bool:
-    """True if all templates lie within their windows at ``x``."""
-    _, position = free_parameters(models)
-    for spec in problem.templates:
-        source = next(s for s in models.sources if s.name == spec.source)
-        spatial = bind(source, "spatial", position)
-        energy = np.array(spec.energy) if spec.energy else None
-        if not holds(spec.geom, spatial.plugin, spatial.values(x), frame_of(source), energy):
-            return False
-    return True
-
-
-def is_fine(problem: Problem, models: Models, x: np.ndarray) -> bool:
-    """True if the points on which templates are drawn resolve them at ``x``."""
-    _, position = free_parameters(models)
-    for spec in problem.templates:
-        source = next(s for s in models.sources if s.name == spec.source)
-        spatial = bind(source, "spatial", position)
-        energy = np.array(spec.energy) if spec.energy else None
-        if oversampling(spatial.plugin, spatial.values(x), spec.geom, energy) > spec.factor:
-            return False
-    return True
 
 
 def evaluate(
@@ -430,7 +180,7 @@ def _evaluate_term(
 ) -> _Part:
     term = problem.terms[number]
     local, x = term.local, x.copy()
-    specs = list(_flux_specs(term))
+    specs = list(flux_specs(term))
     seen = [k for k, spec in enumerate(specs) if spec.source != without]
     if isinstance(term, CountsTerm) and (
         any(fluxes[specs[k]].value.min() < 0 for k in seen)

@@ -11,7 +11,8 @@ import numpy as np
 
 from dl3flow.data.dataset import FitData
 from dl3flow.fit.binding import free_parameters
-from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate, holds_all
+from dl3flow.fit.engine import Evaluation, evaluate
+from dl3flow.fit.problem import Problem, build_problem, holds_all
 from dl3flow.models.source import Models
 
 

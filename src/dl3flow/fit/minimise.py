@@ -10,7 +10,7 @@ from dl3flow.data.dataset import Dataset, ExpectedCounts, FitData
 from dl3flow.data.products import FitResult
 from dl3flow.fit.bounds import fit_limits
 from dl3flow.fit.covariance import fit_covariance
-from dl3flow.fit.engine import evaluate, prior_stat
+from dl3flow.fit.engine import evaluate
 from dl3flow.fit.likelihood import moved
 from dl3flow.fit.minimum import (
     FitInput,
@@ -23,6 +23,7 @@ from dl3flow.fit.minimum import (
 from dl3flow.fit.newton import EDM_GOAL
 from dl3flow.fit.npred import background_of, source_position
 from dl3flow.fit.outline import Outline, outlines_of
+from dl3flow.fit.problem import prior_stat
 from dl3flow.fit.reach import constrained
 from dl3flow.fit.settings import FitSettings
 from dl3flow.fit.summary import dataset_stats

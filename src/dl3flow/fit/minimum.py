@@ -10,12 +10,13 @@ from astropy.coordinates import SkyCoord
 from dl3flow.data.dataset import Dataset, FitData
 from dl3flow.fit.binding import bind, for_dataset, free_parameters
 from dl3flow.fit.bounds import size_names, step_limits, strength_names
-from dl3flow.fit.engine import Evaluation, Problem, build_problem, evaluate
+from dl3flow.fit.engine import Evaluation, evaluate
 from dl3flow.fit.likelihood import moved
-from dl3flow.fit.newton import descend, fixed_at, free_curvature, is_finite, scale_strengths
+from dl3flow.fit.newton import StepLimits, descend, fixed_at, free_curvature, is_finite, scale_strengths
 from dl3flow.fit.npred import frame_of, response_pixel, source_position
 from dl3flow.fit.outline import Outline
-from dl3flow.fit.quadratic import solve
+from dl3flow.fit.problem import Problem, build_problem, holds_all, redrawn
+from dl3flow.fit.quadratic import bounded_step, solve
 from dl3flow.fit.search import best_position
 from dl3flow.fit.settings import FitSettings
 from dl3flow.geometry.sky import SkyGeometry
@@ -30,6 +31,8 @@ _SCORE_GAIN = 1.0
 _GAIN = 1e-3
 # a point whose search ended farther from a minimum than this is looked for across kinks
 _DOUBTFUL = 1e-6
+# a gain that a step promises is believed up to this
+_BELIEVED = 0.1
 # pixels that a source may move from where it was looked for and found
 _NEAR = 3.0
 # of a point's position, pixels: steps of the search across kinks, and where it ends
@@ -114,8 +117,12 @@ def find_minimum(given: FitInput, models: Models) -> Minimum:
 def converge(given: FitInput, models: Models) -> Minimum:
     """One descent, repeated where sources end on other response pixels, or finer, than the likelihood was built for."""
     declared, n, outlines = models, 0, given.outlines
+    finer: Problem | None = None
     for n_round in range(_MOST_ROUNDS):
-        problem = build_problem(given.datasets, models, declared, given.limits, given.settings)
+        if finer is None:
+            problem = build_problem(given.datasets, models, declared, given.limits, given.settings)
+        else:
+            problem, finer = redrawn(finer, models), None
         steps, start = step_limits(problem, models), problem.start
         if n_round == 0:
             start = scale_strengths(problem, start, strength_names(models, problem.names), steps)
@@ -133,12 +140,16 @@ def converge(given: FitInput, models: Models) -> Minimum:
         before, models = models, moved(models, at.x)
         if is_last:
             break
+        is_coarse = _is_coarse(outlines, before, models)
         if descent.has_outgrown:
+            finer = problem if is_coarse and holds_all(problem, models, at.x) else None
             continue
         if _responses(outlines, models) != _responses(outlines, declared):
             declared = models
-        elif not _is_coarse(outlines, before, models):
+        elif not is_coarse:
             break
+        else:
+            finer = problem
     return Minimum(problem, models, declared, at, edm, descent.n_iterations, n)
 
 
@@ -191,7 +202,7 @@ def _polished(
                     trial = _shifted(problem, models, best.x, source, geom, bracket * dx, bracket * dy)
                     if not limits.holds(trial) or np.any((trial < problem.low) | (trial > problem.high)):
                         break
-                    there = _followed(problem, evaluate(problem, trial, order=1), names)
+                    there = _followed(problem, evaluate(problem, trial, order=1), names, limits)
                     n += 1
                     if there.stat >= best.stat - 1e-7:
                         break
@@ -226,19 +237,30 @@ def _shifted(
     return trial
 
 
-def _followed(problem: Problem, at: Evaluation, held: Sequence[str]) -> Evaluation:
-    """An evaluation with the gain of a Newton step over all but the ``held`` entries taken off, and that step taken."""
+def _followed(problem: Problem, at: Evaluation, held: Sequence[str], limits: StepLimits) -> Evaluation:
+    """An evaluation with the gain of a Newton step over all but the ``held`` entries taken off, and that step taken.
+
+    A large gain is not believed but looked at.
+    """
     if not is_finite(at):
         return replace(at, stat=np.inf)
     chosen = np.array([problem.names[k] not in held for k in problem.shared], dtype=bool)
     free, _ = free_curvature(problem, at)
     chosen &= free
-    gradient = at.gradient[chosen]
-    step = -solve(at.fisher[np.ix_(chosen, chosen)], gradient)
+    slots, gradient = problem.shared[chosen], at.gradient[chosen]
+    fisher = at.fisher[np.ix_(chosen, chosen)]
+    error = np.zeros(len(at.x))
+    error[slots] = np.sqrt(2 / np.maximum(np.diag(fisher), 1e-300))
+    low = np.maximum(problem.low - at.x, -limits.down(at.x, error))[slots]
+    high = np.minimum(problem.high - at.x, limits.up(at.x, error))[slots]
+    step = bounded_step(gradient, fisher + 1e-9 * np.diag(np.diag(fisher)), low, high)
+    gain = float(gradient @ step + 0.5 * step @ fisher @ step)
     x = at.x.copy()
-    x[problem.shared[chosen]] += step
-    x = np.clip(x, problem.low, problem.high)
-    return replace(at, x=x, stat=at.stat + float(0.5 * gradient @ step))
+    x[slots] += step
+    if gain < -_BELIEVED:
+        there = evaluate(problem, x, order=1)
+        return there if is_finite(there) and there.stat < at.stat else at
+    return replace(at, x=x, stat=at.stat + gain)
 
 
 def _free_gain(problem: Problem, at: Evaluation, points: Sequence[Source]) -> float:
@@ -298,6 +320,13 @@ def is_placed(source: Source) -> bool:
         return True
     own = {p.name: p for p in source.spatial.parameters}
     return any(n not in own or own[n].frozen or own[n].link for n in ("lon_0", "lat_0"))
+
+
+def _moves(source: Source) -> bool:
+    """True if a fit may change the source's position, by itself or with another parameter."""
+    if source.spatial is None:
+        return False
+    return any(p.name in ("lon_0", "lat_0") and not p.frozen for p in source.spatial.parameters)
 
 
 def _searched(given: FitInput, models: Models, start: Models) -> Models:
@@ -382,7 +411,7 @@ def _responses(outlines: Sequence[Outline], models: Models) -> list[tuple[tuple[
     return [
         tuple(response_pixel(geom, exposure, at) for o in outlines for geom, exposure in o.responses)
         for s in models.sources
-        if not is_placed(s) and (at := source_position(s)) is not None
+        if _moves(s) and (at := source_position(s)) is not None
     ]
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dl3flow.fit.engine import Evaluation, Problem, evaluate
+from dl3flow.fit.engine import Evaluation, evaluate
+from dl3flow.fit.problem import Problem
 from dl3flow.fit.quadratic import bounded_step, solve
 
 # where a search ends, and from where on its last step is taken without new second derivatives (in units of the statistic)
