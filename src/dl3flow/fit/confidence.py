@@ -24,6 +24,7 @@ from dl3flow.models.source import Models
 
 _PROFILE_POINTS, _PROFILE_ERRORS = 21, 3.0
 _MOST_ROUNDS = 6
+_MOST_SIGMA = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +126,8 @@ def minos(
     InputError
         If a parameter is not free.
     """
+    if not names:
+        return {}
     ready = _Ready.of(datasets, result, names, settings)
     minuit, scale = _minuit(ready)
     found = {}
@@ -200,6 +203,10 @@ def contour(
     InputError
         If a parameter is not free, or both are the same.
     """
+    if not 0 < n_sigma <= _MOST_SIGMA:
+        raise InputError(
+            f"a contour of {n_sigma:g} sigma has no height in floating point: ask for one of 0 to {_MOST_SIGMA}"
+        )
     if names[0] == names[1]:
         raise InputError(f"a contour needs two parameters, found '{names[0]}' twice")
     minuit, scale = _minuit(_Ready.of(datasets, result, names, settings))

@@ -11,6 +11,9 @@ from dl3flow.fit.outline import Outline
 from dl3flow.fit.problem import Problem
 from dl3flow.fit.quadratic import solve
 
+# of the curvature that first derivatives alone make: less is none; and of a direction, what a parameter has part in it
+_FLAT, _PART = 1e-8, 0.3
+
 
 def fit_covariance(outlines: Sequence[Outline], found: Minimum) -> tuple[np.ndarray, bool]:
     """Covariance of all entries of the free vector, and whether the second derivatives are positive.
@@ -45,6 +48,23 @@ def fit_covariance(outlines: Sequence[Outline], found: Minimum) -> tuple[np.ndar
             covariance[np.ix_(block.slots, block.slots)] += 2 * solve(block.hessian, np.eye(len(block.slots)))
             is_positive &= _is_positive(block.hessian)
     return covariance, bool(is_positive and np.isfinite(covariance).all())
+
+
+def unconstrained(found: Minimum) -> list[str]:
+    """Shared entries along which the statistic does not rise."""
+    problem, at = found.problem, found.evaluation
+    free, _ = free_curvature(problem, at)
+    names = [problem.names[k] for k in problem.shared[free]]
+    curved, fisher = (m[np.ix_(free, free)] for m in (at.hessian, at.fisher))
+    if not names or not (np.isfinite(curved).all() and np.isfinite(fisher).all()):
+        return []
+    scale = np.sqrt(np.maximum(np.diag(fisher), 0.0))
+    flat = [name for name, s in zip(names, scale, strict=True) if s == 0]
+    scale = np.where(scale > 0, scale, 1.0)
+    values, vectors = np.linalg.eigh(curved / np.outer(scale, scale))
+    if not flat and values[0] < _FLAT:
+        flat = [names[k] for k in np.flatnonzero(np.abs(vectors[:, 0]) > _PART)]
+    return flat
 
 
 def _is_positive(matrix: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from dl3flow.data.dataset import Dataset, ExpectedCounts, FitData
 from dl3flow.data.products import FitResult
 from dl3flow.fit.bounds import fit_limits
-from dl3flow.fit.covariance import fit_covariance
+from dl3flow.fit.covariance import fit_covariance, unconstrained
 from dl3flow.fit.engine import evaluate
 from dl3flow.fit.likelihood import moved
 from dl3flow.fit.minimum import (
@@ -108,6 +108,10 @@ def fit(datasets: Sequence[FitData], models: Models, settings: FitSettings | Non
     if not problem.names:
         warnings.append("no parameter is free: the statistic is that of the start values")
     reasons = _doubts(found, is_positive)
+    if all(o.energy_range is None and not o.is_points for o in outlines):
+        reasons.insert(
+            0, "no dataset has a bin in the fit: their safe masks, or the fit's own limits, leave none"
+        )
     covariance.setflags(write=False)
     ts = {s.name: _source_ts(given, found, s.name) for s in best.sources}
     slope = float(np.max(np.abs(at.gradient * errors[problem.shared]), initial=0.0))
@@ -147,7 +151,8 @@ def _doubts(found: Minimum, is_positive: bool) -> list[str]:
             "that source or background `min: 0`, or start nearer to the data"
         )
     if not is_positive:
-        reasons.append("the covariance is not positive: a parameter may not be constrained by the data")
+        names = ", ".join(unconstrained(found)) or "a parameter"
+        reasons.append(f"the covariance is not positive: {names} may not be constrained by the data")
     return reasons
 
 
