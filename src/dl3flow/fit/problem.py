@@ -145,38 +145,6 @@ def _stored(term: Term, settings: FitSettings) -> Term:
     return term if settings.store is None else replace(term, load=settings.store(term.load()))
 
 
-def redrawn(problem: Problem, models: Models) -> Problem:
-    """The same problem with templates on as many points as the models' values ask for, and the search to start there."""
-    _, position = free_parameters(models)
-    parameters = models.parameters()
-    finer = {spec: replace(spec, factor=_factor(spec, models, position)) for spec in problem.templates}
-
-    def respecified(term: Term) -> Term:
-        if isinstance(term, PointsTerm):
-            return term
-        reaches = (replace(r, template=finer.get(r.template)) if r.template else r for r in term.reaches)
-        return replace(term, reaches=tuple(reaches))
-
-    def again(build: Callable[[], Term]) -> Callable[[], Term]:
-        return lambda: respecified(build())
-
-    return replace(
-        problem,
-        start=np.array([parameters[name].value for name in problem.names]),
-        terms=tuple(respecified(term) for term in problem.terms),
-        dense=tuple(again(build) for build in problem.dense),
-        templates={spec: _template(spec, models, position) for spec in finer.values()},
-    )
-
-
-def _factor(spec: TemplateSpec, models: Models, position: Mapping[str, int]) -> int:
-    """Points per pixel and direction that a template asks for at the models' values; never fewer than it has."""
-    source = next(s for s in models.sources if s.name == spec.source)
-    spatial = bind(source, "spatial", position)
-    energy = np.array(spec.energy) if spec.energy else None
-    return max(oversampling(spatial.plugin, spatial.start, spec.geom, energy), spec.factor)
-
-
 def _template(spec: TemplateSpec, models: Models, position: Mapping[str, int]) -> TemplateFunction:
     source = next(s for s in models.sources if s.name == spec.source)
     energy = np.array(spec.energy) if spec.energy else None
