@@ -7,7 +7,7 @@ import numpy as np
 
 from dl3flow.fit.engine import Evaluation, evaluate
 from dl3flow.fit.problem import Problem
-from dl3flow.fit.quadratic import bounded_step, solve
+from dl3flow.fit.quadratic import bounded_step
 
 # where a search ends, and from where on its last step is taken without new second derivatives (in units of the statistic)
 EDM_GOAL = 1e-8
@@ -212,9 +212,3 @@ def fixed_at(problem: Problem, x: np.ndarray, names: tuple[str, ...]) -> Problem
         k = problem.names.index(name)
         low[k] = high[k] = x[k]
     return replace(problem, low=low, high=high)
-
-
-def profiled_gain(at: Evaluation, chosen: np.ndarray) -> float:
-    """What a Newton step over some shared entries (bool) would still take off the statistic."""
-    gradient = at.gradient[chosen]
-    return float(0.5 * gradient @ solve(at.fisher[np.ix_(chosen, chosen)], gradient))
