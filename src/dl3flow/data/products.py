@@ -253,6 +253,26 @@ class LightCurve:
 
 
 @dataclass(frozen=True, eq=False)
+class ProductTable:
+    """Table of an estimator whose columns are its own, such as theta squared, a profile or a list of peaks.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the estimator, under which the picture is found.
+    table : QTable
+        One value per cell: numbers, with their units, booleans or texts.
+    meta : mapping
+        JSON values; ``warnings`` is a list of sentences, ``summary`` a list of (label, number or text) that the report
+        shows beside the table.
+    """
+
+    kind: str
+    table: QTable
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class SkyMap:
     """Sky maps of one estimator on one geometry, by name (such as ``counts``, ``excess``, ``sqrt_ts``)."""
 

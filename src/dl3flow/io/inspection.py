@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
 from dl3flow.data.maps import Map
-from dl3flow.data.products import Butterfly, FluxPoints, LightCurve
+from dl3flow.data.products import Butterfly, FluxPoints, LightCurve, ProductTable
 from dl3flow.errors import InputError
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import RegionGeometry
@@ -208,7 +208,7 @@ def _of_maps(path: Path) -> Rows:
 def _of_points(path: Path) -> Rows:
     found = read_table(path)
     kinds = {LightCurve: "light curve", FluxPoints: "flux points", Butterfly: "spectrum with its band"}
-    kind = kinds[type(found)]
+    kind = found.kind if isinstance(found, ProductTable) else kinds[type(found)]
     rows: Rows = [("kind", f"{kind}, {len(found.table)} rows")]
     for name in found.table.colnames:
         values = found.table[name]

@@ -21,9 +21,11 @@ from dl3flow.data.products import (
     FitResult,
     FluxPoints,
     LightCurve,
+    ProductTable,
     Profile,
 )
 from dl3flow.errors import InputError, choices
+from dl3flow.io.ecsv import REMEDY, as_product_table, read_ecsv, write_product_table
 from dl3flow.io.files import read_text, write_product, write_text
 from dl3flow.io.fits_files import find_table, open_fits, raw_column
 from dl3flow.io.models_yaml import models_to_mapping, parse_models
@@ -63,7 +65,6 @@ _NEEDED = {
 }
 _UNKNOWN = (None, None)
 _BAND = {"energy": u.TeV, **dict.fromkeys(("dnde", "dnde_errn", "dnde_errp"), _NEEDED["ref_dnde"])}
-_REMEDY = "delete it and run its step again"
 
 
 def write_fit(path: Path, result: FitResult, provenance: Provenance) -> None:
@@ -165,10 +166,10 @@ def read_fit(path: Path) -> FitResult:
     matrix = _numbers(_part(covariance, "matrix", list, path), f"{path}: covariance.matrix").reshape(-1)
     if matrix.size != len(free) ** 2:
         raise InputError(
-            f"{path}: the covariance has {matrix.size} numbers for {len(free)} parameters: {_REMEDY}"
+            f"{path}: the covariance has {matrix.size} numbers for {len(free)} parameters: {REMEDY}"
         )
     if unknown := [name for name in free if name not in models.parameters()]:
-        raise InputError(f"{path}: the models have no parameter '{unknown[0]}' of the covariance: {_REMEDY}")
+        raise InputError(f"{path}: the models have no parameter '{unknown[0]}' of the covariance: {REMEDY}")
     stat = _part(content, "stat", (int, float, type(None)), path)
     return FitResult(
         success=_part(content, "success", bool, path),
@@ -209,16 +210,16 @@ def _read_minos(entries: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, 
 
 def _read_curve(entry: Any, keys: Sequence[str], where: str) -> list[np.ndarray]:
     if not isinstance(entry, dict) or any(key not in entry for key in keys):
-        raise InputError(f"{where}: expected {' and '.join(keys)}: {_REMEDY}")
+        raise InputError(f"{where}: expected {' and '.join(keys)}: {REMEDY}")
     curve = [_numbers(entry[key], where) for key in keys]
     if curve[0].ndim != 1 or curve[0].shape != curve[1].shape:
-        raise InputError(f"{where}: {' and '.join(keys)} do not have one number per point: {_REMEDY}")
+        raise InputError(f"{where}: {' and '.join(keys)} do not have one number per point: {REMEDY}")
     return curve
 
 
 def _read_dataset_stat(entry: Any, path: Path) -> DatasetStat:
     if not isinstance(entry, dict):
-        raise InputError(f"{path}: an entry of `datasets` is {entry!r}: {_REMEDY}")
+        raise InputError(f"{path}: an entry of `datasets` is {entry!r}: {REMEDY}")
     name = _part(entry, "name", str, path)
     where = f"{path}: dataset '{name}'"
     columns = ("counts_per_energy", "npred_signal_per_energy", "npred_background_per_energy")
@@ -227,7 +228,7 @@ def _read_dataset_stat(entry: Any, path: Path) -> DatasetStat:
         _numbers(_part(entry, key, list, path), f"{where}: {key}") for key in columns
     )
     if not len(counts) == len(signal) == len(background) == len(edges) - 1:
-        raise InputError(f"{where}: its spectra do not have one number per energy bin: {_REMEDY}")
+        raise InputError(f"{where}: its spectra do not have one number per energy bin: {REMEDY}")
     stat, n_bins = _part(entry, "stat", (int, float, type(None)), path), _part(entry, "n_bins", int, path)
     energies = edges * u.Unit(_part(entry, "energy_unit", str, path))
     total = math.nan if stat is None else float(stat)
@@ -239,18 +240,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}), perhaps cut short: {_REMEDY}") from None
+        raise InputError(f"{path}: not valid JSON ({error}), perhaps cut short: {REMEDY}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no mapping of names: {_REMEDY}")
+        raise InputError(f"{path}: holds no mapping of names: {REMEDY}")
     return content
 
 
 def _part(entry: Mapping[str, Any], key: str, kind: type | tuple[type, ...], path: Path) -> Any:
     if key not in entry:
-        raise InputError(f"{path}: the key '{key}' is missing: {_REMEDY}")
+        raise InputError(f"{path}: the key '{key}' is missing: {REMEDY}")
     value = entry[key]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{path}: the key '{key}' is {value!r}, not what it should be: {_REMEDY}")
+        raise InputError(f"{path}: the key '{key}' is {value!r}, not what it should be: {REMEDY}")
     return value
 
 
@@ -258,11 +259,17 @@ def _numbers(values: Any, where: str) -> np.ndarray:
     try:
         return np.array(values, dtype=float)  # null becomes NaN
     except (ValueError, TypeError):
-        raise InputError(f"{where}: expected numbers, found {values!r}: {_REMEDY}") from None
+        raise InputError(f"{where}: expected numbers, found {values!r}: {REMEDY}") from None
 
 
-def write_table(path: Path, product: FluxPoints | LightCurve | Butterfly, provenance: Provenance) -> None:
-    """Write flux points, a light curve or a spectrum's band, as ECSV or FITS by the ending of the name."""
+AnyTable = FluxPoints | LightCurve | Butterfly | ProductTable
+
+
+def write_table(path: Path, product: AnyTable, provenance: Provenance) -> None:
+    """Write flux points, a light curve or a spectrum's band, as ECSV or FITS by the ending of the name; other tables as ECSV."""
+    if isinstance(product, ProductTable):
+        write_product_table(path, product, provenance)
+        return
     _write_points(path, product.table, product.meta, provenance, is_curve=isinstance(product, LightCurve))
 
 
@@ -308,14 +315,16 @@ def read_light_curve(path: Path) -> LightCurve:
     return curve
 
 
-def read_table(path: Path) -> FluxPoints | LightCurve | Butterfly:
-    """Read flux points, a light curve or a spectrum's band, whichever the file holds.
+def read_table(path: Path) -> AnyTable:
+    """Read flux points, a light curve, a spectrum's band or another estimator's table, whichever the file holds.
 
     Raises
     ------
     InputError
         If the file is damaged, or lacks a column or unit.
     """
+    if Path(path).suffix == ".ecsv" and (found := as_product_table(read_ecsv(path))) is not None:
+        return found
     table, meta = _read_points(path)
     if _is_band(table.colnames):
         return Butterfly(table, meta)
@@ -422,7 +431,7 @@ def _reference_day(facts: Mapping[str, Any], path: Path) -> float:
         return float(facts.get("MJDREFI", 0)) + float(facts.get("MJDREFF", 0))
     except (TypeError, ValueError):
         raise InputError(
-            f"{path}: MJDREFI and MJDREFF must be numbers, found {facts.get('MJDREFI')!r}: {_REMEDY}"
+            f"{path}: MJDREFI and MJDREFF must be numbers, found {facts.get('MJDREFI')!r}: {REMEDY}"
         ) from None
 
 
@@ -444,27 +453,8 @@ def _flat(column: Any, name: str, n_rows: int, path: Path) -> Any:
     return data if unit is None or unit == u.dimensionless_unscaled else data * u.Unit(unit)
 
 
-def _read_ecsv(path: Path) -> Table:
-    text = read_text(path)
-    if not text.startswith("# %ECSV"):
-        raise InputError(
-            f"{path}: is not an ECSV table (its first line is not '# %ECSV 1.0'): name another file"
-        )
-    try:
-        table = Table.read(text.split("\n"), format="ascii.ecsv")
-    except Exception as error:  # noqa: BLE001  the parser's errors are of many kinds
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{path}: the ECSV table is damaged ({reason}), perhaps cut short: {_REMEDY}"
-        ) from None
-    # ECSV has no end mark: a file cut between two rows shows by the number of rows that its writer noted.
-    if not text.endswith("\n") or table.meta.get("rows", len(table)) != len(table):
-        raise InputError(f"{path}: the table ends after {len(table)} rows, it is cut short: {_REMEDY}")
-    return table
-
-
 def _read_ecsv_points(path: Path) -> tuple[Table, Mapping[str, Any], dict[str, Any]]:
-    table = _read_ecsv(path)
+    table = read_ecsv(path)
     facts = {str(key).upper(): value for key, value in table.meta.items()}
     meta = facts.get("FACTS", {})
     return table, facts, dict(meta) if isinstance(meta, Mapping) else {}
@@ -492,7 +482,7 @@ def _read_fits_points(path: Path) -> tuple[Table, Mapping[str, Any], dict[str, A
             try:
                 meta = json.loads(str(raw_column(texts, "META", f"{path}: HDU PROVENANCE")[0]))
             except (json.JSONDecodeError, IndexError):
-                raise InputError(f"{path}: HDU PROVENANCE: META is not JSON: {_REMEDY}") from None
+                raise InputError(f"{path}: HDU PROVENANCE: META is not JSON: {REMEDY}") from None
         return table, dict(hdu.header), meta
 
 
@@ -527,7 +517,7 @@ def read_observation_table(path: Path) -> list[dict[str, Any]]:
     InputError
         If the file is missing or damaged.
     """
-    table = _read_ecsv(path)
+    table = read_ecsv(path)
     columns = {name: np.ma.asarray(table[name]).tolist() for name in table.colnames}
     for name, values in columns.items():
         if table[name].dtype.kind == "U":

@@ -9,11 +9,11 @@ from astropy.table import QTable
 from astropy.time import Time
 from markupsafe import Markup
 
-from dl3flow.data.products import Butterfly, FluxPoints, LightCurve
+from dl3flow.data.products import Butterfly, FluxPoints, LightCurve, ProductTable
 from dl3flow.report.numbers import general, number, short, unit_text, with_errors
 from dl3flow.units import FLUX
 
-Product = FluxPoints | LightCurve | Butterfly
+Product = FluxPoints | LightCurve | Butterfly | ProductTable
 
 _MOST_OPEN_ROWS = 40
 _LARGE_PERCENT = 1e4
@@ -75,6 +75,9 @@ def in_words(product: Product) -> str:
         pivot = float(product.meta.get("pivot_energy") or np.nan)
         known = f", smallest relative error at {pivot:.3g} TeV" * bool(np.isfinite(pivot))
         return f"spectrum at {len(product.table)} energies with its 68 % band{known}"
+    if isinstance(product, ProductTable):
+        told = [f"{label} {_spoken(value)}" for label, value in product.meta.get("summary", [])]
+        return "; ".join([f"table of {len(product.table)} rows", *told])
     measured, limits = count_points(product.table)
     noun = "flux points" if isinstance(product, FluxPoints) else "time bins"
     return f"{measured} {noun} and {limits} upper limits"
@@ -84,6 +87,8 @@ def product_table(name: str, product: Product) -> Table:
     """Table of a product: one row per energy or time bin."""
     if isinstance(product, Butterfly):
         return _butterfly_table(name, product)
+    if isinstance(product, ProductTable):
+        return _plain_table(name, product)
     return (
         _flux_point_table(name, product)
         if isinstance(product, FluxPoints)
@@ -143,6 +148,26 @@ def _butterfly_table(name: str, product: Butterfly) -> Table:
     ]
     source = product.meta.get("source", "the source")
     return Table(f"Spectrum of {source} with its 68 % band ({name})", headings, rows)
+
+
+def _plain_table(name: str, product: ProductTable) -> Table:
+    columns, headings = [], []
+    for key in product.table.colnames:
+        values = product.table[key]
+        unit = getattr(values, "unit", None)
+        headings.append(Markup("{} ({})").format(key, unit_text(unit)) if unit not in (None, u.one) else key)
+        columns.append([_cell(value) for value in np.asarray(getattr(values, "value", values)).tolist()])
+    return Table(f"{name}: {in_words(product)}.", headings, list(zip(*columns, strict=True)))
+
+
+def _cell(value: object) -> str | Markup:
+    return general(value) if isinstance(value, float) else _spoken(value)
+
+
+def _spoken(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _percent(value: float) -> str | Markup:
