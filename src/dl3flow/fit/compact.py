@@ -1,6 +1,6 @@
 """A dataset in the compact form of its likelihood: what its counts need of the responses, and nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from dl3flow.fit.npred import (
 )
 from dl3flow.fit.points import build_points_stat
 from dl3flow.fit.template import grid_length, place_window
-from dl3flow.fit.terms import Arrays, CountsTerm, FluxSpec, PointsTerm, Reach, TemplateSpec
+from dl3flow.fit.terms import CountsTerm, FluxSpec, PointsTerm, Reach, TemplateSpec
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.kernels.convolve import even_transforms, unfolded
 from dl3flow.kernels.statistics import TRUNCATION, wstat_ts
@@ -70,7 +70,7 @@ def compact_points(points: FluxPointsData, models: Models, position: Mapping[str
     )
     slots: set[int] = set()
     for flux in fluxes:
-        slots |= _slots(models, flux.source, {"spectral"}, position)
+        slots |= parameter_slots(models, flux.source, {"spectral"}, position)
     if response is not None:
         slots |= {position[n] for n in full_names(response)["scale"] if n in position}
     return PointsTerm(
@@ -127,7 +127,7 @@ def compact_counts(
         parts = {"spectral", "temporal"}
         if f.reach.template is not None or f.reach.flux.region:
             parts.add("spatial")
-        slots |= _slots(models, f.reach.flux.source, parts, position)
+        slots |= parameter_slots(models, f.reach.flux.source, parts, position)
     match dataset.background:
         case ExpectedCounts():
             held, arrays, weights, constant = _expected(dataset, models, position, reached, is_dense)
@@ -194,7 +194,7 @@ def _count_wrong(values: np.ndarray, mask: np.ndarray | None) -> int:
     return int(np.count_nonzero(wrong if mask is None else wrong & mask))
 
 
-def _slots(models: Models, source: str, parts: set[str], position: Mapping[str, int]) -> set[int]:
+def parameter_slots(models: Models, source: str, parts: set[str], position: Mapping[str, int]) -> set[int]:
     """Entries of the free vector of some parts of a source."""
     model = next(s for s in models.sources if s.name == source)
     named = full_names(model)
@@ -323,7 +323,6 @@ def _measured(
     }
     left = usable.copy()
     left[held] = False
-    # computed at once for all spectra that become one term
     arrays["rest"] = np.array([n_on[left], n_off[left], alpha[left]], dtype=float)
     weights = [] if scale is None else [_as_array(scale_function(scale))]
     return held, arrays, weights, 0.0
@@ -391,19 +390,6 @@ def _reach_arrays(
     }
 
 
-def merged(terms: Sequence[CountsTerm]) -> list[CountsTerm]:
-    """Terms of spectra alike made one each, so that a fit of a hundred spectra is one array; the others as they are.
-
-    Spectra are alike where the same sources are seen in the same way, and nothing of theirs varies by itself.
-    """
-    groups: dict[object, list[CountsTerm]] = {}
-    for n, term in enumerate(terms):
-        is_plain = all(r.template is None for r in term.reaches) and not term.weights and term.is_measured
-        key = (term.is_dense, term.reaches) if is_plain else n
-        groups.setdefault(key, []).append(term)
-    return [finished(group[0] if len(group) == 1 else _joined(group)) for group in groups.values()]
-
-
 def finished(term: CountsTerm) -> CountsTerm:
     """A term whose bins without a source are summed."""
     if not term.is_measured or term.constant:
@@ -413,22 +399,3 @@ def finished(term: CountsTerm) -> CountsTerm:
     if rest is None:
         return term
     return replace(term, constant=term.constant - 0.5 * float(wstat_ts(*rest).sum()), load=lambda: arrays)
-
-
-def _joined(terms: Sequence[CountsTerm]) -> CountsTerm:
-    parts: list[Arrays] = [term.load() for term in terms]
-    arrays = {key: np.concatenate([p[key] for p in parts]) for key in ("n", "m", "alpha", "e")}
-    arrays["rest"] = np.concatenate([p["rest"] for p in parts], axis=1)
-    starts = np.cumsum([0, *(len(p["n"]) for p in parts)])
-    for k in range(len(terms[0].reaches)):
-        shifted = [p[f"v{k}"] + start for p, start in zip(parts, starts, strict=False)]
-        arrays[f"v{k}"] = np.concatenate(shifted)
-        arrays[f"A{k}"] = np.concatenate([p[f"A{k}"] for p in parts], axis=1)
-        arrays[f"L{k}"] = np.sum([p[f"L{k}"] for p in parts], axis=0)
-    names = tuple(name for term in terms for name in term.names)
-    load: Callable[[], Arrays] = lambda: arrays  # noqa: E731
-    constant = sum(term.constant for term in terms)
-    first = terms[0]
-    return CountsTerm(
-        names, True, first.is_dense, first.reaches, (), first.slots, first.local, constant, load
-    )

@@ -79,7 +79,13 @@ def dispersion_at(dataset: Dataset, position: SkyCoord) -> np.ndarray:
                 f"dataset '{dataset.name}': it has no energy dispersion, and its axes of energy and energy_true differ: add one of the two"
             )
         return np.eye(dataset.energy_true.n_bins)
-    j, i = response_pixel(dataset.edisp.exposure.geom, dataset.edisp.exposure.data, position)
+    exposure = dataset.edisp.exposure
+    # the one pixel of a spectrum needs no search
+    j, i = (
+        (0, 0)
+        if exposure.data.shape[1:] == (1, 1)
+        else response_pixel(exposure.geom, exposure.data, position)
+    )
     edisp = dataset.edisp.edisp.data[:, :, j, i]
     if not dataset.edisp.is_kernel:
         edisp = kernels_from_density(

@@ -38,7 +38,7 @@ class Outline:
     responses : tuple of (geometry, exposure)
         Of the point spread and the dispersion of a map: where they are known.
     energy_true : array, TeV, or None
-        Centres of the true-energy bins.
+        Centres of the true-energy bins of a map.
     """
 
     name: str
@@ -65,30 +65,34 @@ class Outline:
 
 def outlines_of(datasets: Sequence[FitData], models: Models) -> tuple[Outline, ...]:
     """Outlines of all datasets, each read once."""
-    return tuple(_outline(dataset, models) for dataset in datasets)
+    seen: dict[tuple[RegionGeometry, str], bool] = {}
+    return tuple(_outline(dataset, models, seen) for dataset in datasets)
 
 
-def _outline(dataset: FitData, models: Models) -> Outline:
+def _outline(dataset: FitData, models: Models, seen: dict[tuple[RegionGeometry, str], bool]) -> Outline:
     sources = frozenset(
-        s.name for s in models.sources if for_dataset(dataset.name, s.datasets) and _reaches(dataset, s)
+        s.name for s in models.sources if for_dataset(dataset.name, s.datasets) and _reaches(dataset, s, seen)
     )
     if isinstance(dataset, FluxPointsData):
         told = tuple(str(w) for w in dataset.meta.get("warnings", ()))
         return Outline(dataset.name, None, None, None, dataset.meta, sources, 0, told)
-    used = np.flatnonzero(dataset.mask.any(axis=(1, 2)))
-    edges = dataset.energy.edges.to_value(u.TeV)
-    maps = (dataset.psf, dataset.edisp) if isinstance(dataset.geom, SkyGeometry) else ()
+    is_map = isinstance(dataset.geom, SkyGeometry)
+    mask = dataset.mask
+    used = np.flatnonzero(mask.any(axis=(1, 2)))
+    edges = dataset.energy.edges
+    ends = edges.value[[used[0], used[-1] + 1]] * float(edges.unit.to(u.TeV)) if len(used) else None
+    maps = (dataset.psf, dataset.edisp) if is_map else ()
     return Outline(
         dataset.name,
         dataset.geom,
         dataset.gti,
-        (float(edges[used[0]]), float(edges[used[-1] + 1])) if len(used) else None,
+        None if ends is None else (float(ends[0]), float(ends[1])),
         dataset.meta,
         sources,
-        int(np.any(dataset.mask & (dataset.mu_bkg > 0), axis=(1, 2)).sum()),
+        int((mask & (dataset.mu_bkg > 0)).any(axis=(1, 2)).sum()),
         tuple(_without_data(dataset)),
         tuple((m.exposure.geom, m.exposure.data) for m in maps if m is not None),
-        dataset.energy_true.centers.to_value(u.TeV),
+        dataset.energy_true.centers.to_value(u.TeV) if is_map else None,
     )
 
 
@@ -108,18 +112,25 @@ def _without_data(dataset: Dataset) -> list[str]:
     return []
 
 
-def _reaches(dataset: FitData, source: Source) -> bool:
-    """True for flux points; else if any pixel with exposure lies within the source's radius and point spread, or a region holds the source."""
+def _reaches(dataset: FitData, source: Source, seen: dict[tuple[RegionGeometry, str], bool]) -> bool:
+    """True for flux points; else if any pixel with exposure lies within the source's radius and point spread, or a region holds the source.
+
+    ``seen`` takes what regions hold, for the spectra that follow.
+    """
     if isinstance(dataset, FluxPointsData):
         return bool(dataset.mask.any())
     if source.spatial is None:
         return bool((dataset.exposure.data > 0).any())
+    region = dataset.geom
+    if isinstance(region, RegionGeometry) and (region, source.name) in seen:
+        return seen[region, source.name]
     position, spatial = source_position(source), bind(source, "spatial", {})
     if position is None:
         return bool((dataset.exposure.data > 0).any())
-    if isinstance(dataset.geom, RegionGeometry):
+    if isinstance(region, RegionGeometry):
         # an extended source may be centred outside the region
-        return "resolution" in spatial.plugin.companions or sees(dataset.geom, position)
+        seen[region, source.name] = "resolution" in spatial.plugin.companions or sees(region, position)
+        return seen[region, source.name]
     j, i = dataset.geom.nearest(position)
     if dataset.geom.index(position)[2] and (dataset.exposure.data[:, j, i] > 0).any():
         return True

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from dl3flow.data.dataset import FitData, FluxPointsData
 from dl3flow.fit.binding import bind, free_parameters
-from dl3flow.fit.compact import compact_counts, compact_points, finished, merged
+from dl3flow.fit.compact import compact_counts, compact_points, finished
 from dl3flow.fit.flux import VariedFunction, build_point_flux, scaled, vary_function
 from dl3flow.fit.npred import bind_scale, build_flux, frame_of, scale_function, share_at
 from dl3flow.fit.settings import FitSettings
+from dl3flow.fit.spectra import Shares, Spectrum, alike, compact_spectra, plain_spectrum
 from dl3flow.fit.template import TemplateFunction, build_template, holds
 from dl3flow.fit.terms import CountsTerm, FluxSpec, PointsTerm, TemplateSpec
 from dl3flow.geometry.region import RegionGeometry
@@ -93,18 +95,26 @@ def build_problem(
             dataset, models, declared, position, is_dense=is_dense, precision=settings.dtype
         )
 
-    single = [_stored(term(dataset, is_dense=False), settings) for dataset in datasets]
-    places = {name: k for k, t in enumerate(single) for name in t.names}
-    terms = [t for t in single if isinstance(t, PointsTerm)]
-    terms += merged([t for t in single if isinstance(t, CountsTerm)])  # type: ignore[arg-type]
+    def single(place: int) -> Term:
+        found = term(datasets[place], is_dense=True)
+        return finished(found) if isinstance(found, CountsTerm) else found
 
-    def dense(names: tuple[str, ...]) -> Callable[[], Term]:
-        def build() -> Term:
-            parts = [term(datasets[places[name]], is_dense=True) for name in names]
-            counts = [p for p in parts if isinstance(p, CountsTerm)]
-            return merged(counts)[0] if counts else parts[0]
+    def joined(group: Sequence[Spectrum], *, is_dense: bool) -> Term:
+        return compact_spectra(group, models, position, is_dense=is_dense, precision=settings.dtype)
 
-        return build
+    terms: list[Term] = []
+    dense: list[Callable[[], Term]] = []
+    spectra: list[Spectrum] = []
+    shares: Shares = {}
+    for place, dataset in enumerate(datasets):
+        if (spectrum := plain_spectrum(dataset, models, shares)) is not None:
+            spectra.append(spectrum)
+            continue
+        terms.append(_stored(term(dataset, is_dense=False), settings))
+        dense.append(partial(single, place))
+    for group in alike(spectra):
+        terms.append(joined(group, is_dense=False))
+        dense.append(partial(joined, group, is_dense=True))
 
     local, shared = _split_slots(terms, models, position, len(names))
     terms = [replace(t, local=own) for t, own in zip(terms, local, strict=True)]
@@ -128,7 +138,7 @@ def build_problem(
         low,
         high,
         tuple(terms),
-        tuple(dense(t.names) for t in terms),
+        tuple(dense),
         fluxes,
         templates,
         _penalties(models, position),
@@ -139,9 +149,11 @@ def build_problem(
 
 def _stored(term: Term, settings: FitSettings) -> Term:
     """A term whose arrays are read from the store whenever they are needed, if there is one."""
-    if isinstance(term, PointsTerm) or all(r.template is None for r in term.reaches):
+    if isinstance(term, PointsTerm):
         return term
     term = finished(term)
+    if all(r.template is None for r in term.reaches):
+        return term
     return term if settings.store is None else replace(term, load=settings.store(term.load()))
 
 

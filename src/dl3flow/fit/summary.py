@@ -19,6 +19,7 @@ from dl3flow.fit.npred import (
     seen_template,
     weigh_background,
 )
+from dl3flow.fit.spectra import Shares, Spectrum, alike, plain_spectrum, spectra_stats
 from dl3flow.fit.terms import CountsTerm, PointsTerm, Reach
 from dl3flow.kernels.statistics import wstat, wstat_background
 from dl3flow.models.source import Models, Source
@@ -63,7 +64,20 @@ def dataset_stats(datasets: Sequence[FitData], found: Minimum) -> tuple[DatasetS
             if reach.template is not None:
                 seen[reach.flux.source] = _seen(term, k, reach, templates[reach.template])
         known |= dict.fromkeys(term.names, _Known(alone, here, seen))
-    return tuple(_dataset_stat(d, found, known[d.name]) for d in datasets)
+    summaries: dict[str, DatasetStat] = {}
+    spectra: list[Spectrum] = []
+    shares: Shares = {}
+    names = []
+    for dataset in datasets:
+        names.append(dataset.name)
+        if (spectrum := plain_spectrum(dataset, found.models, shares)) is not None:
+            spectra.append(spectrum)
+        else:
+            summaries[dataset.name] = _dataset_stat(dataset, found, known[dataset.name])
+    for group in alike(spectra):
+        told = spectra_stats(group, known[group[0].dataset.name].fluxes)
+        summaries |= {each.name: each for each in told}
+    return tuple(summaries[name] for name in names)
 
 
 def _seen(

@@ -19,7 +19,7 @@ from dl3flow.fit.flux import Varied, VariedFunction
 from dl3flow.fit.npred import ROUNDING
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.kernels.convolve import unfolded
-from dl3flow.kernels.statistics import TRUNCATION, wstat, wstat_background, wstat_curvature, wstat_slope
+from dl3flow.kernels.statistics import TRUNCATION, wstat_background, wstat_derivatives, wstat_slope
 
 # a background's factor below this is taken as this: its logarithm is needed
 SMALLEST_WEIGHT = 1e-10
@@ -253,8 +253,9 @@ def measure(
 
     def places(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of some slots are wanted, and where."""
-        chosen = np.isin(slots, wanted)
-        return chosen, np.searchsorted(wanted, slots[chosen])
+        at = np.searchsorted(wanted, slots)
+        chosen = wanted.take(at, mode="clip") == slots if size else np.zeros(len(slots), dtype=bool)
+        return chosen, at[chosen]
 
     for k, (seen, flux) in enumerate(zip(shaped, fluxes, strict=True)):
         bins = arrays[f"v{k}"]
@@ -372,9 +373,9 @@ def _wstat_terms(
     factor = max(float(weights[0].value[0]), SMALLEST_WEIGHT) if weights else 1.0
     alpha = arrays["alpha"] * factor
     linear = 0.0 if term.is_dense else 1.0
-    total = float(0.5 * wstat(n, m, alpha, signal).sum() - linear * signal.sum()) - term.constant
-    first = 0.5 * wstat_slope(n, m, alpha, signal) - linear
-    second = 0.5 * wstat_curvature(n, m, alpha, signal)
+    value, slope, curvature = wstat_derivatives(n, m, alpha, signal)
+    total = float(0.5 * value.sum() - linear * signal.sum()) - term.constant
+    first, second = 0.5 * slope - linear, 0.5 * curvature
     none = np.zeros(0)
     if not weights or not len(weights[0].slots):
         return total, first, second, (none, none, none)

@@ -60,52 +60,86 @@ def wstat(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.nda
     n_on, n_off, alpha, mu_sig : array
         As in `wstat_background`.
     """
-    measured = alpha > 0
-    a = np.where(measured, alpha, 1.0)
-    mu_off = wstat_background(n_on, n_off, a, mu_sig)
-    mu_on = mu_sig + a * mu_off
-    value = mu_on + mu_off - n_on - n_off + _n_log(n_on, mu_on) + _n_log(n_off, mu_off)
-    return np.asarray(np.where(measured, 2 * value, 0.0))
+    measured, a = _measured(alpha)
+    value = _value(n_on, n_off, a, mu_sig, wstat_background(n_on, n_off, a, mu_sig))
+    return np.asarray(np.where(measured, value, 0.0))
 
 
 def wstat_slope(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
     """Derivative of `wstat` by the signal, 2 (1 - n_on / mu_on): the profiled background does not contribute."""
-    measured = alpha > 0
-    a = np.where(measured, alpha, 1.0)
-    mu_on = mu_sig + a * wstat_background(n_on, n_off, a, mu_sig)
-    slope = np.where(
-        n_on > 0,
-        2 * (1 - n_on / np.maximum(mu_on, TRUNCATION)),
-        np.where(
-            _is_cancelled(n_off, a, mu_sig), -2 / a - 2 * n_off / np.where(mu_sig < 0, mu_sig, -1.0), 2.0
-        ),
-    )
+    measured, a = _measured(alpha)
+    slope = _slope(n_on, n_off, a, mu_sig, wstat_background(n_on, n_off, a, mu_sig))
     return np.asarray(np.where(measured, slope, 0.0))
+
+
+def wstat_curvature(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
+    """Second derivative of `wstat` by the signal."""
+    measured, a = _measured(alpha)
+    curvature = _curvature(n_on, n_off, a, mu_sig, wstat_background(n_on, n_off, a, mu_sig))
+    return np.asarray(np.where(measured, curvature, 0.0))
+
+
+def wstat_derivatives(
+    n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`wstat`, `wstat_slope` and `wstat_curvature`, with the background profiled once."""
+    measured, a = _measured(alpha)
+    mu_off = wstat_background(n_on, n_off, a, mu_sig)
+    found = [part(n_on, n_off, a, mu_sig, mu_off) for part in (_value, _slope, _curvature)]
+    if not measured.all():
+        found = [np.where(measured, part, 0.0) for part in found]
+    return found[0], found[1], found[2]
+
+
+def _measured(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a background was measured, and alpha with 1 elsewhere."""
+    measured = np.asarray(alpha > 0)
+    return measured, alpha if measured.all() else np.where(measured, alpha, 1.0)
+
+
+def _value(
+    n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray, mu_off: np.ndarray
+) -> np.ndarray:
+    mu_on = mu_sig + alpha * mu_off
+    return np.asarray(2 * (mu_on + mu_off - n_on - n_off + _n_log(n_on, mu_on) + _n_log(n_off, mu_off)))
+
+
+def _slope(
+    n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray, mu_off: np.ndarray
+) -> np.ndarray:
+    mu_on = mu_sig + alpha * mu_off
+    slope = 2 * (1 - n_on / np.maximum(mu_on, TRUNCATION))
+    empty = n_on <= 0
+    if not np.any(empty):
+        return np.asarray(slope)
+    cancelled = -2 / alpha - 2 * n_off / np.where(mu_sig < 0, mu_sig, -1.0)
+    without = np.where(_is_cancelled(n_off, alpha, mu_sig), cancelled, 2.0)
+    return np.asarray(np.where(empty, without, slope))
+
+
+def _curvature(
+    n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray, mu_off: np.ndarray
+) -> np.ndarray:
+    mu_on = mu_sig + alpha * mu_off
+    inner = (1 + alpha) * mu_sig - alpha * (n_on - n_off)
+    d = np.hypot(inner, 2 * alpha * np.sqrt(n_on * n_off))
+    ratio = np.where(d > 0, inner / np.where(d > 0, d, 1.0), 1.0)
+    # d(mu_on)/d(mu_sig) = 1 + alpha d(mu_off)/d(mu_sig)
+    by_signal = 0.5 * (1 + ratio)
+    curvature = 2 * n_on * by_signal / np.maximum(mu_on, TRUNCATION) ** 2
+    empty = n_on <= 0
+    if not np.any(empty):
+        return np.asarray(curvature)
+    cancelled = 2 * n_off / np.where(mu_sig < 0, mu_sig, -1.0) ** 2
+    return np.asarray(
+        np.where(empty, np.where(_is_cancelled(n_off, alpha, mu_sig), cancelled, 0.0), curvature)
+    )
 
 
 def _is_cancelled(n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
     """True where, without on counts, a negative signal takes the whole background: nothing is expected, mu_off = -mu_sig / alpha."""
     # by the sign of this sum, not of mu_on, a rounded difference
     return np.asarray((1 + alpha) * mu_sig + alpha * n_off < 0)
-
-
-def wstat_curvature(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray, mu_sig: np.ndarray) -> np.ndarray:
-    """Second derivative of `wstat` by the signal."""
-    measured = alpha > 0
-    a = np.where(measured, alpha, 1.0)
-    mu_on = mu_sig + a * wstat_background(n_on, n_off, a, mu_sig)
-    inner = (1 + a) * mu_sig - a * (n_on - n_off)
-    d = np.hypot(inner, 2 * a * np.sqrt(n_on * n_off))
-    ratio = np.where(d > 0, inner / np.where(d > 0, d, 1.0), 1.0)
-    # d(mu_on)/d(mu_sig) = 1 + alpha d(mu_off)/d(mu_sig)
-    by_signal = 0.5 * (1 + ratio)
-    cancelled = 2 * n_off / np.where(mu_sig < 0, mu_sig, -1.0) ** 2
-    curvature = np.where(
-        n_on > 0,
-        2 * n_on * by_signal / np.maximum(mu_on, TRUNCATION) ** 2,
-        np.where(_is_cancelled(n_off, a, mu_sig), cancelled, 0.0),
-    )
-    return np.asarray(np.where(measured, curvature, 0.0))
 
 
 def wstat_ts(n_on: np.ndarray, n_off: np.ndarray, alpha: np.ndarray) -> np.ndarray:
