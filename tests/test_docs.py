@@ -16,7 +16,7 @@ from dl3flow.background.section import MATCH, SHARED
 from dl3flow.chain import FILTER
 from dl3flow.config import SECTIONS as SECTIONS_OF_AN_ANALYSIS
 from dl3flow.config_fits import KEYS, REFERENCE_KEYS, SYSTEMATICS_KEYS
-from dl3flow.estimators import MAPS, TABLES
+from dl3flow.estimators import EVENT_TABLES, MAPS, TABLES
 from dl3flow.io.datasets import READERS
 from dl3flow.reduce import RECIPES, SAFE_MASKS
 from dl3flow.reduce.groupings import GROUPINGS
@@ -32,7 +32,7 @@ SECTIONS: dict[str, list[Registry]] = {
     "recipe": [RECIPES],
     "safe mask": [SAFE_MASKS],
     "background": [BACKGROUNDS],
-    "estimator": [TABLES, MAPS],
+    "estimator": [TABLES, MAPS, EVENT_TABLES],
     "grouping": [GROUPINGS],
 }
 SINGLE = {"events": FILTER, "runs": MATCH, "model": BUILDERS[0]}

@@ -28,6 +28,7 @@ LEVELS = {
     "archive": 5,
     "steps": 6,
     "config": 6,
+    "config_estimators": 6,
     "config_fits": 6,
     "chain": 5,
     "plan": 6,

@@ -22,6 +22,7 @@ STEPS = {
     "stack_observations": "sum the reduced observations",
     "fit_datasets": "fit the models to the datasets",
     "estimate_table": "flux points or a light curve from a fit",
+    "estimate_events": "a table of events, such as their distribution in phase",
     "estimate_map": "excess, significance or residual maps",
     "plot_product": "draw one product",
     "summarise": "write the report",

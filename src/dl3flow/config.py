@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -11,11 +11,11 @@ from dl3flow.background.match import match_off_runs
 from dl3flow.background.section import SHARED, parse_background
 from dl3flow.chain import FILTER, Chain, parse_chain
 from dl3flow.checks import as_choice, as_mapping, as_text, check_keys, check_name, find_entry
-from dl3flow.config_fits import FitSection, grouping_code
+from dl3flow.config_estimators import EstimatorSection
+from dl3flow.config_fits import FitSection
 from dl3flow.digest import digest, registered
 from dl3flow.errors import InputError, choices
-from dl3flow.estimators import MAPS, TABLES
-from dl3flow.fit.npred import frame_of, icrs_positions
+from dl3flow.fit.npred import frame_of
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import NAME_PATTERN
 from dl3flow.geometry.region import Geometry
@@ -23,7 +23,7 @@ from dl3flow.io.datasets import READERS, input_files
 from dl3flow.io.yaml import read_yaml
 from dl3flow.models.source import Component, Models
 from dl3flow.models.spectral import SPECTRAL_MODELS
-from dl3flow.plan import Analysis, Estimator, External, Further, Job, Plan, Reduction
+from dl3flow.plan import Analysis, External, Further, Job, Plan, Reduction
 from dl3flow.plugins import load_plugins, plugin_files
 from dl3flow.reduce.select import select_observations
 from dl3flow.registry import Plugin, convert
@@ -115,7 +115,16 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
     plugins = plugin_files(content.get("plugins", []), f"{path}: plugins")
     load_plugins(plugins)
     reader = _Reader(name, str(path), content, sources, on_error, plugins)
-    estimators = {key: reader.estimator(key, entry) for key, entry in reader.section("estimators")}
+    section = EstimatorSection(
+        str(path),
+        reader.groups,
+        reader.reductions,
+        reader.fits,
+        reader.fit_section,
+        reader.models,
+        reader.plot,
+    )
+    estimators = {key: section.parse(key, entry) for key, entry in reader.section("estimators")}
     told = {
         "analysis": reader.told(),
         "truth": reader.truth(),
@@ -432,50 +441,6 @@ class _Reader:
                 "nearest pointing, outside every field of view: correct `center`, or select other observations"
             )
 
-    def estimator(self, name: str, entry: Any) -> Estimator:
-        where = f"{self.path}: estimators.{name}"
-        kinds = [*TABLES.names(), *MAPS.names()]
-        check_keys(entry, None, where, required=("name",))
-        kind = as_choice(entry["name"], kinds, f"{where}.name")
-        is_table = kind in TABLES.names()
-        registry, step = (TABLES, "estimate_table") if is_table else (MAPS, "estimate_map")
-        fit, reduction = (as_text(entry.get(key, ""), f"{where}.{key}") for key in ("fit", "reduction"))
-        own = {key: value for key, value in entry.items() if key not in ("fit", "reduction")}
-        plugin, bound = registry.bind(own, where)
-        if bool(fit) == bool(reduction):
-            raise InputError(
-                f"{where}: give either `fit` {choices('', self.fits)} or `reduction` {choices('', self.reductions)}"
-            )
-        if reduction and not _takes_no_fit(plugin):
-            raise InputError(
-                f"{where}: '{kind}' needs a fit: give `fit` {choices('', self.fits)} instead of `reduction`"
-            )
-        if fit:
-            find_entry(fit, self.fits, "fit", f"{where}.fit")
-        else:
-            find_entry(reduction, self.reductions, "reduction", f"{where}.reduction")
-            self.fit_section.check_stacked([reduction], f"{where}.reduction")
-        if "source" in bound and self.models is not None:
-            find_entry(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
-        if "energy" in bound and bound["energy"] is not None:
-            edges = bound["energy"].edges
-            for key in self.content["fits"][fit]["datasets"] if fit else [reduction]:
-                self.fit_section.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
-        if not is_table:
-            used = self.fits[fit].reductions if fit else [reduction]
-            spectra = [k for k in used if self.reductions[k][1].makes_spectra]
-            if spectra or (fit and self.fits[fit].external):
-                what = f"the spectra '{spectra[0]}'" if spectra else "data reduced elsewhere"
-                raise InputError(
-                    f"{where}: '{kind}' makes maps, and {what} are none: take a reduction with the recipe `cube`"
-                )
-        data = self.fits[fit].data if fit else {"energy": {}, "region": {}}
-        code = grouping_code(data.get("groups", {}))
-        job = new_job(step, {"estimator": own, **data}, plugin, *code, where=where)
-        sources = {} if fit or self.models is None else icrs_positions(self.models)
-        plot = self.plot(kind, where, sources)
-        return Estimator(name, "ecsv" if is_table else "fits", fit, reduction, job, plot)
-
     def plot(self, kind: str, where: str, sources: Mapping[str, Any] | None = None) -> Job:
         """Job that draws a product of that kind; ``sources`` are marked on a map that comes without a fit."""
         if kind not in self.plots:
@@ -492,7 +457,3 @@ def _is_same_spectrum(simulated: Mapping[str, Any], spectral: Component) -> bool
     return fixed is None or bool(
         u.isclose(u.Quantity(simulated.get("reference", fixed.quantity)), fixed.quantity)
     )
-
-
-def _takes_no_fit(plugin: Plugin) -> bool:
-    return type(None) in get_args(get_type_hints(plugin.function).get("result"))

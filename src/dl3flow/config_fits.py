@@ -123,6 +123,7 @@ class FitSection:
             new_job("fit_datasets", {**options, **data}, *further, where=where),
             plot,
             (*asked.own, *asked.backgrounds),
+            tuple(datasets),
         )
 
     def references(self, entries: Any, fits: Mapping[str, Fit]) -> list[dict[str, Any]]:

@@ -36,6 +36,9 @@ def check_analysis(path: Path, config_path: Path) -> list[str]:
         runs = {(r.source.name, k): r.source for r in analysis.reductions.values() for k in r.jobs}
         further = [r.further for r in analysis.reductions.values() if r.further is not None]
         runs |= {(f.source.name, k): f.source for f in further for k in f.selected}
+        runs |= {
+            (e.source.name, k): e.source for e in analysis.estimators.values() if e.source for k in e.obs_ids
+        }
         for (_, obs_id), source in runs.items():
             if not source.simulations:
                 findings += _findings(partial(read_observation, source.entries[obs_id], Path(source.root)))

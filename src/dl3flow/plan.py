@@ -170,6 +170,8 @@ class Fit:
     job, plot : Job
     free : tuple of str
         Free parameters, as far as they are known before the data are read.
+    datasets : tuple of str
+        Reductions and inputs, in the order of the analysis.
     """
 
     name: str
@@ -180,6 +182,7 @@ class Fit:
     job: Job
     plot: Job
     free: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,17 +194,34 @@ class Estimator:
     name : str
     suffix : 'ecsv' or 'fits'
         A table or a map.
-    fit, reduction : str
-        What it is made from; one of the two is empty.
+    step : str
+        That makes it.
     job, plot : Job
+    fit, reduction : str
+        What it is made from; one of the two is empty, or both for one that reads events.
+    source : DataSource or None
+    obs_ids : tuple of int
+        Observations whose events it reads.
     """
 
     name: str
     suffix: str
-    fit: str
-    reduction: str
+    step: str
     job: Job
     plot: Job
+    fit: str = ""
+    reduction: str = ""
+    source: DataSource | None = None
+    obs_ids: tuple[int, ...] = ()
+
+    @property
+    def events(self) -> dict[str, list[str]]:
+        """Files of the observations whose events it reads, by role: ``events``, ``responses``."""
+        found = [self.source.files(k) for k in self.obs_ids] if self.source else []
+        return {
+            "events": [path for files in found for path in files["events"]],
+            "responses": sorted({path for files in found for path in files["responses"]}),
+        }
 
 
 @dataclass(frozen=True, eq=False)

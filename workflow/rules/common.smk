@@ -100,10 +100,11 @@ def dl4_files(wildcards):
     if "estimator" in given:
         estimator = analysis.estimators[given["estimator"]]
         given["fit"] = estimator.fit
-        if estimator.reduction:
+        if not estimator.fit:
             return {
-                "datasets": stacks[estimator.reduction],
+                "datasets": stacks.get(estimator.reduction, []),
                 "external": [],
+                **estimator.events,
                 **fit_files(wildcards),
             }
     if "fit" in given:
@@ -113,7 +114,7 @@ def dl4_files(wildcards):
             "datasets": [file for name in fit.reductions for file in files[name]],
             "external": list(fit.external),
             **model_files(analysis),
-            **(fit_files(wildcards) if "estimator" in given else {}),
+            **({**estimator.events, **fit_files(wildcards)} if "estimator" in given else {}),
         }
     wanted = [file for name in runs if given.get("reduction", name) == name for file in runs[name]]
     return {"datasets": wanted, "external": []}

@@ -39,15 +39,19 @@ rule estimate_table:
     resources:
         mem_mb=4000,
         runtime=60,
+        on_error=lambda w: plan.analyses[w.analysis].on_error,
     params:
+        step=lambda w: plan.analyses[w.analysis].estimators[w.estimator].step,
         options=lambda w: plan.analyses[w.analysis].estimators[w.estimator].job.options,
         code=lambda w: plan.analyses[w.analysis].estimators[w.estimator].job.code,
     message:
         "Estimate {wildcards.analysis}/{wildcards.estimator}"
     shell:
-        "python -m dl3flow estimate_table --input datasets {input.datasets:q} --input external {input.external:q} --input fit {input.fit:q}"
+        "python -m dl3flow {params.step} --input datasets {input.datasets:q} --input external {input.external:q} --input fit {input.fit:q}"
         " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
-        " --output table {output.table:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
+        " --input events {input.events:q} --input responses {input.responses:q}"
+        " --output table {output.table:q} --setting on_error={resources.on_error:q}"
+        " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
 rule estimate_map:

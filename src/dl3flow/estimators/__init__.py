@@ -1,6 +1,11 @@
-"""DL4 and a fit to DL5: one line here makes an estimator known."""
+"""DL3 or DL4, with or without a fit, to DL5: one line here makes an estimator known."""
 
-from dl3flow.estimators import butterfly, excess_map, flux_points, light_curve, residual_map
-from dl3flow.estimators.registry import MAPS, TABLES
-
-__all__ = ["MAPS", "TABLES", "butterfly", "excess_map", "flux_points", "light_curve", "residual_map"]
+from dl3flow.estimators import butterfly as butterfly
+from dl3flow.estimators import excess_map as excess_map
+from dl3flow.estimators import flux_points as flux_points
+from dl3flow.estimators import light_curve as light_curve
+from dl3flow.estimators import phasogram as phasogram
+from dl3flow.estimators import residual_map as residual_map
+from dl3flow.estimators.registry import EVENT_TABLES as EVENT_TABLES
+from dl3flow.estimators.registry import MAPS as MAPS
+from dl3flow.estimators.registry import TABLES as TABLES

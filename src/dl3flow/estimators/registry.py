@@ -1,6 +1,11 @@
-"""Registries of estimators: those that make a table, and those that make sky maps."""
+"""Registries of estimators: of datasets those that make a table and those that make sky maps, and of events.
+
+Functions of TABLES and MAPS take (datasets, result), the result of a fit or None; those of EVENT_TABLES take observations,
+one at a time, and return a `ProductTable` of their own name. Their keyword-only parameters are the options.
+"""
 
 from dl3flow.registry import Registry
 
 TABLES = Registry("table estimator")
 MAPS = Registry("map estimator")
+EVENT_TABLES = Registry("estimator of events")

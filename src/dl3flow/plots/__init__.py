@@ -5,5 +5,6 @@ from dl3flow.plots import dataset as dataset
 from dl3flow.plots import fit as fit
 from dl3flow.plots import flux_points as flux_points
 from dl3flow.plots import light_curve as light_curve
+from dl3flow.plots import phasogram as phasogram
 from dl3flow.plots import sky_maps as sky_maps
 from dl3flow.plots.registry import PLOTS as PLOTS

@@ -1,0 +1,134 @@
+"""The section ``estimators`` of an analysis: each one checked and cut into its job, before any job starts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from dl3flow.chain import Chain
+from dl3flow.checks import as_choice, as_text, check_keys, find_entry
+from dl3flow.config_fits import FitSection, grouping_code
+from dl3flow.errors import InputError, choices
+from dl3flow.estimators import EVENT_TABLES, MAPS, TABLES
+from dl3flow.fit.npred import icrs_positions
+from dl3flow.models.source import Models
+from dl3flow.plan import Estimator, Fit, Job, Reduction
+from dl3flow.registry import Plugin, Registry
+from dl3flow.sources import Group, new_job
+
+# what an estimator is made from
+ORIGINS = ("fit", "reduction", "observations")
+_STEPS: tuple[tuple[Registry, str], ...] = (
+    (TABLES, "estimate_table"),
+    (MAPS, "estimate_map"),
+    (EVENT_TABLES, "estimate_events"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatorSection:
+    """What the estimators of one analysis can be made from.
+
+    Attributes
+    ----------
+    path : str
+        Of the analysis file, for errors.
+    groups : mapping of Group
+    reductions : mapping of (Reduction, Chain)
+    fits : mapping of Fit
+    fit_section : FitSection
+    models : Models or None
+    plot : function
+        Job that draws a product, of its kind, the place for errors, and the positions to mark.
+    """
+
+    path: str
+    groups: Mapping[str, Group]
+    reductions: Mapping[str, tuple[Reduction, Chain]]
+    fits: Mapping[str, Fit]
+    fit_section: FitSection
+    models: Models | None
+    plot: Callable[..., Job]
+
+    def parse(self, name: str, entry: Any) -> Estimator:
+        """One estimator.
+
+        Raises
+        ------
+        InputError
+        """
+        where = f"{self.path}: estimators.{name}"
+        check_keys(entry, None, where, required=("name",))
+        kind = as_choice(
+            entry["name"], [n for registry, _ in _STEPS for n in registry.names()], f"{where}.name"
+        )
+        registry, step = next(pair for pair in _STEPS if kind in pair[0].names())
+        origin = {key: as_text(entry.get(key, ""), f"{where}.{key}") for key in ORIGINS}
+        own = {key: value for key, value in entry.items() if key not in ORIGINS}
+        plugin, bound = registry.bind(own, where)
+        if registry is EVENT_TABLES:
+            return self._of_events(name, plugin, own, origin, where)
+        fit, reduction = origin["fit"], origin["reduction"]
+        if origin["observations"] or bool(fit) == bool(reduction):
+            raise InputError(
+                f"{where}: give either `fit` {choices('', self.fits)} or `reduction` {choices('', self.reductions)}"
+            )
+        if reduction and not _takes_no_fit(plugin):
+            raise InputError(
+                f"{where}: '{kind}' needs a fit: give `fit` {choices('', self.fits)} instead of `reduction`"
+            )
+        if fit:
+            find_entry(fit, self.fits, "fit", f"{where}.fit")
+        else:
+            find_entry(reduction, self.reductions, "reduction", f"{where}.reduction")
+            self.fit_section.check_stacked([reduction], f"{where}.reduction")
+        self._check_options(bound, self.fits[fit].datasets if fit else (reduction,), where)
+        if registry is MAPS:
+            self._check_map(kind, fit, reduction, where)
+        data = self.fits[fit].data if fit else {"energy": {}, "region": {}}
+        code = grouping_code(data.get("groups", {}))
+        job = new_job(step, {"estimator": own, **data}, plugin, *code, where=where)
+        sources = {} if fit or self.models is None else icrs_positions(self.models)
+        suffix = "fits" if registry is MAPS else "ecsv"
+        return Estimator(name, suffix, step, job, self.plot(kind, where, sources), fit, reduction)
+
+    def _of_events(
+        self, name: str, plugin: Plugin, own: Mapping[str, Any], origin: Mapping[str, str], where: str
+    ) -> Estimator:
+        """An estimator of the events of a group of observations."""
+        if not origin["observations"] or origin["fit"] or origin["reduction"]:
+            raise InputError(
+                f"{where}: '{plugin.name}' reads events: give `observations` {choices('', self.groups)} and neither `fit` nor "
+                "`reduction`"
+            )
+        group = find_entry(
+            origin["observations"], self.groups, "group of observations", f"{where}.observations"
+        )
+        runs = [group.run(obs_id) for obs_id in group.selected]
+        job = new_job("estimate_events", {"estimator": own, "runs": runs}, plugin, where=where)
+        plot = self.plot(plugin.name, where)
+        return Estimator(
+            name, "ecsv", "estimate_events", job, plot, source=group.source, obs_ids=group.selected
+        )
+
+    def _check_options(self, bound: Mapping[str, Any], datasets: tuple[str, ...], where: str) -> None:
+        """Raise if the source is no model, or the energies hold no bin of the data."""
+        if "source" in bound and self.models is not None:
+            find_entry(bound["source"], [s.name for s in self.models.sources], "source", f"{where}.source")
+        if "energy" in bound and bound["energy"] is not None:
+            edges = bound["energy"].edges
+            for key in datasets:
+                self.fit_section.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
+
+    def _check_map(self, kind: str, fit: str, reduction: str, where: str) -> None:
+        """Raise if some of the data are no maps."""
+        used = self.fits[fit].reductions if fit else [reduction]
+        spectra = [key for key in used if self.reductions[key][1].makes_spectra]
+        if spectra or (fit and self.fits[fit].external):
+            what = f"the spectra '{spectra[0]}'" if spectra else "data reduced elsewhere"
+            raise InputError(
+                f"{where}: '{kind}' makes maps, and {what} are none: take a reduction with the recipe `cube`"
+            )
+
+
+def _takes_no_fit(plugin: Plugin) -> bool:
+    return type(None) in get_args(get_type_hints(plugin.function).get("result"))
