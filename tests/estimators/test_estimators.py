@@ -123,7 +123,7 @@ def test_correlation_sums_over_a_circle_of_pixel_centres() -> None:
 def test_excess_map_of_a_reduction_and_of_a_fit(datasets: list[Dataset], result: FitResult) -> None:
     estimate, options = MAPS.bind({"name": "excess_map", "correlation_radius": "0.15 deg"}, "sky")
     sky = estimate(datasets, None, **options)
-    assert set(sky.maps) == {"counts", "background", "excess", "sqrt_ts"}
+    assert set(sky.maps) == {"counts", "background", "excess", "excess_err", "sqrt_ts", "flux", "flux_err"}
     j, i = sky.maps["counts"].geom.shape[0] // 2, sky.maps["counts"].geom.shape[1] // 2
     n, b = (sky.maps[k].data[j, i] for k in ("counts", "background"))
     y, x = np.mgrid[-20:20, -20:20]

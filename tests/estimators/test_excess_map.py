@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from dl3flow.data.dataset import Dataset, OffCounts
+from dl3flow.data.maps import Map
 from dl3flow.data.products import SkyMap
 from dl3flow.errors import InputError
 from dl3flow.estimators import MAPS
+from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.kernels.convolve import circle_kernel
-from dl3flow.models.source import Models
+from dl3flow.kernels.counts_interval import cash_interval, wstat_interval
+from dl3flow.models.source import Component, Models, Parameter, ResponseModel
 from dl3flow.reduce.stack import stack
 
 MakeDataset = Callable[..., Dataset]
@@ -59,10 +62,13 @@ def test_li_and_ma_by_hand(correlate_off: bool, measured: Dataset) -> None:
         "counts",
         "background",
         "excess",
+        "excess_err",
         "sqrt_ts",
         "counts_off",
         "acceptance",
         "acceptance_off",
+        "flux",
+        "flux_err",
     }
     y, x = np.indices((40, 40))
     circle = np.hypot(y - 20, x - 20) <= 3
@@ -84,6 +90,7 @@ def test_li_and_ma_by_hand(correlate_off: bool, measured: Dataset) -> None:
     assert at["background"] == pytest.approx(alpha * n_off)
     assert at["excess"] == pytest.approx(n_on - alpha * n_off)
     assert at["sqrt_ts"] == pytest.approx(li_ma(n_on, n_off, alpha))
+    assert at["excess_err"] == pytest.approx(np.sqrt(n_on + alpha**2 * n_off))
 
 
 def test_a_stack_and_its_parts_make_one_map(small_dataset: MakeDataset) -> None:
@@ -161,3 +168,144 @@ def test_residuals_of_the_truth_are_standard_normal(
     assert model[20, 20] > 50
     assert sky.maps["excess"].data == pytest.approx(sky.maps["counts"].data - sky.maps["npred"].data)
     assert circle_kernel(3).sum() == 29
+
+
+def test_the_flux_of_a_circle_is_excess_over_exposure(small_dataset: MakeDataset) -> None:
+    """A flat exposure of 2 m2 s over one true bin, all of it in one energy bin: the arithmetic is a quotient."""
+    dataset = small_dataset()
+    flat = replace(dataset.exposure, data=np.full(dataset.exposure.data.shape, 3e8))
+    edisp = np.zeros(dataset.edisp.edisp.data.shape)
+    edisp[:, 1] = 1
+    simple = replace(
+        dataset, exposure=flat, edisp=replace(dataset.edisp, edisp=dataset.edisp.edisp.with_data(edisp))
+    )
+    sky = estimate([simple], index=3.0)
+    # all true energies 0.5 to 20 TeV count; the flux is stated for 1 to 10 TeV
+    share = (1 - 1e-2) / (0.5**-2 - 20**-2)
+    at = {key: values.data[20, 20] for key, values in sky.maps.items()}
+    assert sky.maps["flux"].unit == "cm-2 s-1"
+    assert at["flux"] == pytest.approx(at["excess"] / 3e12 * share, rel=1e-4)
+    assert at["flux_err"] / at["flux"] == pytest.approx(at["excess_err"] / at["excess"])
+    assert at["excess_err"] == pytest.approx(np.sqrt(at["counts"]))
+    assert sky.meta["energy"] == pytest.approx([1, 10])
+    assert sky.meta["reference"] == "power law of index 3"
+
+
+def test_intervals_and_limits_of_a_pixel(small_dataset: MakeDataset, measured: Dataset) -> None:
+    sky = estimate([small_dataset()], errors=True, limits=True, n_sigma_ul=3)
+    at = {key: values.data[5, 31] for key, values in sky.maps.items()}
+    expected = cash_interval(at["counts"], at["background"], 1.0, 3.0)
+    assert at["excess_ul"] == pytest.approx(float(expected.ul))
+    assert at["excess_errn"] == pytest.approx(float(expected.errn))
+    assert at["excess_errp"] == pytest.approx(float(expected.errp))
+    assert at["flux_ul"] / at["flux_err"] == pytest.approx(at["excess_ul"] / at["excess_err"])
+    assert sky.meta["ul_conf"] == pytest.approx(0.9973, abs=1e-4)
+    sky = estimate([measured], limits=True)
+    at = {key: values.data[5, 31] for key, values in sky.maps.items()}
+    alpha = at["acceptance"] / at["acceptance_off"]
+    assert at["excess_ul"] == pytest.approx(float(wstat_interval(at["counts"], at["counts_off"], alpha).ul))
+
+
+def test_limits_where_nothing_was_counted(small_dataset: MakeDataset) -> None:
+    """Without counts the likelihood is linear: a rise of 4 is an excess of 2, whatever the background."""
+    dataset = small_dataset()
+    empty = replace(dataset, counts=dataset.counts.with_data(np.zeros(dataset.counts.data.shape)))
+    sky = estimate([empty], errors=True, limits=True)
+    assert sky.maps["excess_ul"].data == pytest.approx(2)
+    assert np.all(sky.maps["excess"].data < 0)
+    # down to the edge where nothing at all would be expected
+    assert sky.maps["excess_errn"].data == pytest.approx(np.zeros((40, 40)), abs=1e-9)
+    assert sky.maps["sqrt_ts"].data == pytest.approx(-np.sqrt(2 * sky.maps["background"].data))
+
+
+def test_bands_sum_to_the_whole(small_dataset: MakeDataset) -> None:
+    datasets = [small_dataset("a"), small_dataset("b", part="half", seed=2)]
+    sky = estimate(datasets, energy={"min": "1 TeV", "max": "10 TeV", "nbin": 3}, limits=True)
+    bands = sky.maps["band_counts"]
+    assert bands.data.shape == (3, 40, 40)
+    assert bands.axis("energy").edges.to_value("TeV") == pytest.approx(10 ** (np.arange(4) / 3))
+    for key in ("counts", "background", "excess"):
+        assert sky.maps[f"band_{key}"].data.sum(axis=0) == pytest.approx(
+            sky.maps[key].data, rel=1e-6, abs=1e-6
+        )
+    alone = estimate(datasets, energy={"min": "2 TeV", "max": "5 TeV", "nbin": 1}, limits=True)
+    assert not any(key.startswith("band_") for key in alone.maps)
+    for key, values in alone.maps.items():
+        assert values.data == pytest.approx(sky.maps[f"band_{key}"].data[1], rel=1e-9)
+    # 2 and 5 TeV were moved to the edges of the data
+    assert alone.meta["energy"] == pytest.approx([10 ** (1 / 3), 10 ** (2 / 3)])
+
+
+def test_a_source_of_the_fit_is_no_excess(measured: Dataset, point_models: Callable[..., Models]) -> None:
+    class Fit:
+        models = point_models(3e-10)
+
+    whole, rest = (estimate([measured], Fit(), subtract=names, limits=True) for names in ([], ["s"]))
+    signal = predict_counts(measured, Fit.models)[0]
+    y, x = np.indices((40, 40))
+    circle = np.hypot(y - 20, x - 20) <= 3
+    gone = whole.maps["excess"].data[20, 20] - rest.maps["excess"].data[20, 20]
+    assert gone == pytest.approx(signal[:, circle].sum())
+    assert rest.meta["subtracted"] == ["s"]
+    assert rest.maps["excess_ul"].data[20, 20] < 0.4 * whole.maps["excess_ul"].data[20, 20]
+    with pytest.raises(InputError, match=r"subtract: no source 't' in the fit \(choices: s\)"):
+        estimate([measured], Fit(), subtract=["t"])
+    with pytest.raises(InputError, match="subtract: 's' is known from a fit only"):
+        estimate([measured], subtract=["s"])
+    with pytest.raises(InputError, match="spectrum: the spectrum of 's' is known from a fit only"):
+        estimate([measured], spectrum="s")
+
+
+def test_a_systematic_error_of_the_background_scales_it(
+    measured: Dataset, point_models: Callable[..., Models]
+) -> None:
+    """A fit with a free factor on a measured background has that background, not the bare one."""
+    scale = Component(
+        "response_scale",
+        (
+            Parameter("energy_scale", 0.0, frozen=True),
+            Parameter("exposure_scale", 1.0, frozen=True),
+            Parameter("background_scale", 1.2),
+        ),
+    )
+
+    class Fit:
+        models = replace(point_models(3e-10), responses=(ResponseModel("wrong", scale, (measured.name,)),))
+
+    bare, scaled = estimate([measured]).maps, estimate([measured], Fit()).maps
+    assert scaled["background"].data == pytest.approx(1.2 * bare["background"].data)
+    at = {key: values.data[3, 3] for key, values in scaled.items()}
+    alpha = 1.2 * bare["acceptance"].data[3, 3] / bare["acceptance_off"].data[3, 3]
+    assert at["sqrt_ts"] == pytest.approx(
+        np.sign(at["excess"]) * li_ma(at["counts"], at["counts_off"], alpha), rel=1e-6
+    )
+
+
+def test_the_gaussian_of_the_significance(measured: Dataset) -> None:
+    """The fit holds the background's own width where the exclusion forgets the source, which the moments do not."""
+    found = estimate([measured], correlate_off=True).meta["significance"]
+    assert found["width"] > 2
+    assert found["fit"]["width"] == pytest.approx(1, abs=0.2)
+    outside = estimate([measured], correlate_off=True, exclusion=AROUND).meta["significance"]
+    assert outside["fit"]["width"] == pytest.approx(outside["width"], abs=2 * outside["fit"]["width_err"])
+    # circles of 29 pixels: 1600 pixels are 55 independent ones
+    assert outside["fit"]["mean_err"] == pytest.approx(1 / np.sqrt(1600 / 29), rel=0.2)
+
+
+def test_spectra_have_no_map(measured: Dataset) -> None:
+    spectrum = replace(
+        measured,
+        counts=Map(RegionGeometry(AROUND), measured.counts.axes, np.zeros((3, 1, 1))),
+    )
+    with pytest.raises(InputError, match="'small' is no map: take a reduction with the recipe `cube`"):
+        estimate([spectrum])
+    with pytest.raises(InputError, match="there is no dataset"):
+        estimate([])
+
+
+def test_arguments_are_left_as_they_are(measured: Dataset, small_dataset: MakeDataset) -> None:
+    for dataset in (measured, small_dataset()):
+        before = dataset.counts.data.copy(), dataset.mu_bkg.copy()
+        estimate([dataset], errors=True, limits=True, energy={"min": "1 TeV", "max": "10 TeV", "nbin": 2})
+        assert np.array_equal(dataset.counts.data, before[0])
+        assert np.array_equal(dataset.mu_bkg, before[1])

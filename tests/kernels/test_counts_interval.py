@@ -97,3 +97,17 @@ def test_excess_of_a_wanted_significance() -> None:
     assert wstat_ts(measured + [0, 10], np.array([0.0, 100.0]), np.full(2, 0.1)) == pytest.approx(25)
     # n_off = 0: -2 n ln(alpha / (1 + alpha)) = 25
     assert measured[0] == pytest.approx(12.5 / np.log(11))
+
+
+def test_an_excess_above_what_is_known() -> None:
+    """10 of the counts are expected of something else: the ends lie where the statistic of the rest has risen."""
+    for n, m, a in ((40.0, 25.0, 0.5), (5.0, 30.0, 0.5), (0.0, 3.0, 0.2)):
+        found = wstat_interval(n, m, a, known=10.0)
+        best = n - a * m - 10
+        assert float(found.excess) == pytest.approx(best)
+        assert float(found.sqrt_ts) == pytest.approx(np.sign(best) * np.sqrt(wstat(n, m, a, 10.0)))
+        low = float(wstat(n, m, a, max(best, 0.0) + 10))
+        assert float(wstat(n, m, a, float(found.ul) + 10)) - low == pytest.approx(4)
+        rise = float(wstat(n, m, a, float(found.high) + 10)) - float(wstat(n, m, a, best + 10))
+        assert rise == pytest.approx(1)
+    assert float(wstat_interval(40, 25, 0.5).excess) == pytest.approx(27.5)

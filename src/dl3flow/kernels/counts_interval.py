@@ -84,6 +84,7 @@ def wstat_interval(
     alpha: float | np.ndarray,
     n_sigma: float = 1.0,
     n_sigma_ul: float = 2.0,
+    known: float | np.ndarray = 0.0,
 ) -> CountsInterval:
     """Excess of ``n_on`` counts over a background of ``n_off`` counts measured with 1 / ``alpha`` of its exposure.
 
@@ -92,13 +93,15 @@ def wstat_interval(
     n_on, n_off, alpha : array
         Not negative; alpha above 0.
     n_sigma, n_sigma_ul : float
+    known : array
+        Counts expected beside the background, above which the excess is counted.
     """
-    n, m, a = (np.asarray(v, dtype=float) for v in np.broadcast_arrays(n_on, n_off, alpha))
+    n, m, a, s = (np.asarray(v, dtype=float) for v in np.broadcast_arrays(n_on, n_off, alpha, known))
     return _interval(
-        lambda mu: wstat(n, m, a, mu),
-        n - a * m,
+        lambda mu: wstat(n, m, a, mu + s),
+        n - a * m - s,
         np.sqrt(n + a**2 * m),
-        wstat_ts(n, m, a),
+        wstat(n, m, a, s),
         np.full(n.shape, -np.inf),
         n_sigma,
         n_sigma_ul,
