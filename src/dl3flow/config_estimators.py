@@ -82,7 +82,7 @@ class EstimatorSection:
             find_entry(reduction, self.reductions, "reduction", f"{where}.reduction")
             self.fit_section.check_stacked([reduction], f"{where}.reduction")
         self._check_options(bound, self.fits[fit].datasets if fit else (reduction,), where)
-        if registry is MAPS:
+        if registry is MAPS or plugin.companions.get("of_maps"):
             self._check_map(kind, fit, reduction, where)
         data = self.fits[fit].data if fit else {"energy": {}, "region": {}}
         code = grouping_code(data.get("groups", {}))
@@ -126,7 +126,7 @@ class EstimatorSection:
         if spectra or (fit and self.fits[fit].external):
             what = f"the spectra '{spectra[0]}'" if spectra else "data reduced elsewhere"
             raise InputError(
-                f"{where}: '{kind}' makes maps, and {what} are none: take a reduction with the recipe `cube`"
+                f"{where}: '{kind}' is made from maps, and {what} are none: take a reduction with the recipe `cube`"
             )
 
 

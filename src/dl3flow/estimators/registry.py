@@ -1,7 +1,8 @@
 """Registries of estimators: of datasets those that make a table and those that make sky maps, and of events.
 
 Functions of TABLES and MAPS take (datasets, result), the result of a fit or None; those of EVENT_TABLES take observations,
-one at a time, and return a `ProductTable` of their own name. Their keyword-only parameters are the options.
+one at a time, and return a `ProductTable` of their own name. Their keyword-only parameters are the options. A table that
+only maps can give is registered with ``of_maps=True``.
 """
 
 from dl3flow.registry import Registry

@@ -1,6 +1,6 @@
-"""DL4 and a fit to DL5: flux points, light curves.
+"""DL4, with or without a fit, to DL5: flux points, light curves, profiles, lists of sources.
 
-Inputs: datasets; external (files of data reduced elsewhere); fit (a fit.json).
+Inputs: datasets; external (files of data reduced elsewhere); fit (a fit.json, or none).
 Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: table.
 Options: estimator (name and its options), inputs (what the external files are), energy and region (limits by reduction, {} for none),
@@ -22,4 +22,5 @@ def run(
     """Estimate one table."""
     estimate, bound = TABLES.bind(options["estimator"], "estimator")
     datasets = read_datasets(inputs, options)
-    write_table(outputs["table"], estimate(datasets, read_fit(inputs["fit"][0]), **bound), provenance)
+    result = next((read_fit(path) for path in inputs["fit"]), None)
+    write_table(outputs["table"], estimate(datasets, result, **bound), provenance)
