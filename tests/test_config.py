@@ -457,6 +457,19 @@ def test_missing_files_are_left_out_on_request(folder: Path, incomplete: dict) -
     assert failed == {str(n): f"data/{n}.fits.gz is missing in dl3" for n in (1002, 1003)}
 
 
+def test_a_style_travels_as_its_settings_to_the_pictures_alone(folder: Path) -> None:
+    before = load().analyses["a"]
+    Path("mine.mplstyle").write_text("font.size: 8  # points\n")
+    after = load(changed("style", "mine.mplstyle")).analyses["a"]
+    for name, picture in after.pictures.items():
+        assert json.loads(picture.plot.options)["style"] == {"font.size": "8"}
+        assert json.loads(before.pictures[name].plot.options)["style"] == {}
+    assert [e.job for e in after.estimators.values()] == [e.job for e in before.estimators.values()]
+    assert [f.job for f in after.fits.values()] == [f.job for f in before.fits.values()]
+    with pytest.raises(InputError, match="a.yaml: style: there is no file 'none.mplstyle'"):
+        load(changed("style", "none.mplstyle"))
+
+
 def test_region_files_travel_as_text_and_masks_as_files(folder: Path) -> None:
     (folder / "x.reg").write_text("icrs;circle(83.63, 22.01, 0.3)\n")
     text = load(changed("reductions/cube/background/exclusion", "x.reg")).analyses["a"].reductions["cube"]

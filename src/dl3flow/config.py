@@ -37,6 +37,7 @@ from dl3flow.sources import (
     missing_files,
     named_models,
     new_job,
+    read_style,
     region_text,
 )
 
@@ -50,6 +51,7 @@ SECTIONS = (
     "estimators",
     "references",
     "plugins",
+    "style",
     "on_error",
 )
 ON_ERROR = ("stop", "skip")
@@ -164,6 +166,7 @@ class _Reader:
         )
         self.plugins = plugins
         self.plots = registered("dl3flow.plots", "PLOTS")
+        self.style = read_style(content["style"], f"{path}: style") if "style" in content else {}
         self._check_names()
         is_whole = not content.get("inputs")
         self.groups = {
@@ -445,9 +448,8 @@ class _Reader:
         """Job that draws a product of that kind; ``sources`` are marked on a map that comes without a fit."""
         if kind not in self.plots:
             raise InputError(f"{where}: there is no plot for '{kind}': {choices(kind, self.plots)}")
-        return new_job(
-            "plot_product", {"plot": kind, "analysis": self.name, "sources": sources or {}}, self.plots[kind]
-        )
+        told = {"plot": kind, "analysis": self.name, "sources": sources or {}, "style": self.style}
+        return new_job("plot_product", told, self.plots[kind])
 
 
 def _is_same_spectrum(simulated: Mapping[str, Any], spectral: Component) -> bool:

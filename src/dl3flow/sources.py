@@ -10,6 +10,7 @@ from dl3flow.checks import as_mapping, as_text, check_keys, check_name
 from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest
 from dl3flow.errors import InputError, choices
+from dl3flow.io.files import read_text
 from dl3flow.io.gadf_index import read_index
 from dl3flow.io.models_yaml import model_files, parse_models, with_folder
 from dl3flow.io.provenance import canonical_json
@@ -161,6 +162,16 @@ def _plain(value: Any, where: str) -> Any:
 def region_text(text: str, where: str) -> str:
     """DS9 text as given, or that of a region file."""
     return text if ";" in text or "(" in text else read_region_file(existing_file(text, where))
+
+
+def read_style(entry: Any, where: str) -> dict[str, str]:
+    """Settings of a matplotlib style file as text, by their names; the jobs are given these, not the file's name."""
+    from dl3flow.plots.style_file import parse_style, split_style  # slow to import, and seldom wanted
+
+    path = existing_file(as_text(entry, where), where)
+    settings = split_style(read_text(path), str(path))
+    parse_style(settings, str(path))
+    return settings
 
 
 def named_models(entry: Any, where: str) -> tuple[Any, Models, tuple[str, ...]]:

@@ -1,8 +1,6 @@
-"""Facts about the pictures: what is drawn, where, and that no text covers another."""
+"""Facts about the pictures: what is drawn, and where."""
 
-import inspect
 from dataclasses import replace
-from itertools import combinations
 
 import astropy.units as u
 import numpy as np
@@ -10,69 +8,14 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.markers import CARETDOWNBASE
-from matplotlib.text import Text
 
 from dl3flow.data.products import Contour, DatasetStat, Profile
 from dl3flow.plots import PLOTS, style
 from dl3flow.plots.curve import spectral_curve
 
-N_BINS = (1, 5, 40)
-
 
 def draw(name, product, result=None):
     return PLOTS.find(name, "test")(product, result)
-
-
-def texts(figure):
-    """Visible texts; matplotlib keeps labels of ticks beyond the limits, and does not draw them."""
-    beyond = set()
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            margin = 1e-6 * (high - low)
-            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-                if not low - margin <= tick.get_loc() <= high + margin:
-                    beyond |= {tick.label1, tick.label2}
-    return [t for t in figure.findobj(Text) if t not in beyond and t.get_visible() and t.get_text().strip()]
-
-
-def overlaps(figure):
-    """Pairs of drawn texts whose boxes share more than a rounding of a pixel."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    width, height = figure.canvas.get_width_height()
-    boxes = []
-    for text in texts(figure):
-        if hasattr(text, "update_positions"):
-            text.update_positions(renderer)
-        box = Text.get_window_extent(text, renderer)
-        boxes.append((text.get_text(), box))
-    drawn = [(name, b) for name, b in boxes if b.width > 0 and is_in_view(b, width, height)]
-    return [
-        (one, two)
-        for (one, a), (two, b) in combinations(drawn, 2)
-        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
-    ]
-
-
-def is_in_view(box, width, height):
-    return box.x1 > 0 and box.x0 < width and box.y1 > 0 and box.y0 < height
-
-
-def text_outside(figure):
-    renderer = figure.canvas.get_renderer()
-    width, height = figure.canvas.get_width_height()
-    found = []
-    for text in (
-        *figure.texts,
-        figure._suptitle,
-        *[t for a in figure.axes for t in (a.title, a.xaxis.label, a.yaxis.label)],
-    ):
-        if text is not None and text.get_text().strip() and text.get_visible():
-            box = text.get_window_extent(renderer)
-            if box.x0 < -1 or box.x1 > width + 1 or box.y0 < -1 or box.y1 > height + 1:
-                found.append(text.get_text())
-    return found
 
 
 def containers(axes):
@@ -85,48 +28,6 @@ def arrows(axes):
 
 def labels(figure):
     return [t.get_text() for a in figure.axes if a.get_legend() for t in a.get_legend().get_texts()]
-
-
-def test_every_plot_takes_a_product_and_a_fit():
-    assert PLOTS.names() == [
-        "butterfly",
-        "dataset",
-        "excess_map",
-        "fit",
-        "flux_points",
-        "light_curve",
-        "residual_map",
-    ]
-    for plugin in PLOTS:
-        assert list(inspect.signature(plugin.function).parameters) == ["product", "result"]
-        assert plugin.options == {}
-
-
-@pytest.mark.parametrize("n", N_BINS)
-@pytest.mark.parametrize("name", PLOTS.names())
-def test_no_text_covers_another_or_leaves_the_page(name, n, request):
-    product, result = {
-        "flux_points": lambda f: (f(n), request.getfixturevalue("result")()),
-        "light_curve": lambda f: (f(n), None),
-        "butterfly": lambda f: (f(n), None),
-        "fit": lambda f: (f(n), None),
-        "dataset": lambda f: (f(n), None),
-        "excess_map": lambda f: (f("background", n), None),
-        "residual_map": lambda f: (f("npred", n), None),
-    }[name](
-        request.getfixturevalue(
-            {"excess_map": "sky_map", "residual_map": "sky_map", "fit": "result"}.get(name, name)
-        )
-    )
-    figure = draw(name, product, result)
-    style.name_analysis(figure, "demo")
-    assert overlaps(figure) == []
-    assert text_outside(figure) == []
-    assert figure.get_suptitle().endswith("· demo")
-    for axes in figure.axes:
-        if axes.get_label() != "<colorbar>" and axes.axison and not hasattr(axes, "coords"):
-            assert axes.get_ylabel() or axes.images
-    assert style.render(figure, "svg") == style.render(figure, "svg")
 
 
 @pytest.mark.parametrize(("n", "n_limits"), [(1, 0), (5, 1), (40, 2)])

@@ -16,7 +16,8 @@ from dl3flow.geometry.region import RegionGeometry
 from dl3flow.plots import style
 from dl3flow.plots.spectrum import dropped_share
 
-from .test_pictures import draw, labels, overlaps, text_outside
+from .boxes import overlaps, text_outside
+from .test_pictures import draw, labels
 
 REGION = RegionGeometry("icrs;circle(83.63, 22.01, 0.1)")
 OFF = "icrs;circle(84.17,22.51,0.1);circle(83.63,23.01,0.1);circle(83.09,22.51,0.1)"

@@ -127,6 +127,20 @@ def test_a_line_of_the_library_edited(finished, module, jobs):
         path.write_text(text)
 
 
+def test_a_style_draws_all_pictures_anew_and_computes_nothing(finished):
+    style = finished.root / "config/journal.mplstyle"
+    style.write_text("font.size: 8\n")
+    pictures = {f"Plot small/{name}" for name in ("cube", "joint", "sed", "curve", "sky")}
+    with finished.edited(
+        "config/analyses/small.yaml", "models: config", "style: config/journal.mplstyle\nmodels: config"
+    ):
+        assert finished.planned() == pictures | REPORT
+        style.write_text("font.sise: 8\n")
+        done = finished.run("--dry-run")
+    assert done.returncode != 0
+    assert "journal.mplstyle: 'font.sise' is no setting of a matplotlib style file" in done.stdout
+
+
 def test_a_comment_in_the_library_reruns_nothing(finished):
     path = finished.root / "src/dl3flow/reduce/response.py"
     text = path.read_text()

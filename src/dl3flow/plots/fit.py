@@ -136,7 +136,7 @@ def _draw_counts(
     upper.grid(visible=True, color=style.LIGHT, lw=0.5)
     upper.set_title(
         f"{style.plain(name)}: {counts.sum():.0f} counts, {npred.sum():.1f} predicted",
-        fontsize=9,
+        fontsize="small",
         loc="left",
         pad=18 if n < columns else 6,
     )
@@ -192,7 +192,7 @@ def _draw_correlation(parent: SubFigure, product: FitResult) -> None:
     axes.invert_yaxis()
     axes.set_facecolor(style.LIGHT)
     parent.colorbar(shown, ax=axes, label="correlation", fraction=0.046, pad=0.03)
-    size = 8.5 if n <= 15 else max(4.5, 8.5 * 15 / n)
+    size = 8.3 if n <= 15 else max(4.5, 8.3 * 15 / n)
     step = math.ceil(n / _MOST_LABELS)
     ticks = np.arange(0, n, step)
     names = [style.plain(product.free[t]) for t in ticks]

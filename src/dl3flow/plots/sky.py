@@ -122,7 +122,7 @@ def mark_sources(
         Sources whose name found no free place.
     """
     unnamed = []
-    stroke = [withStroke(linewidth=2.2, foreground="white")]
+    stroke = [withStroke(linewidth=2.2, foreground=style.PAPER)]
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     pixels: dict[str, tuple[float, float]] = {}
     for name, (lon, lat) in positions.items():
@@ -145,7 +145,7 @@ def mark_sources(
                 textcoords="offset points",
                 ha=ha,
                 va=va,
-                fontsize=8.5,
+                fontsize="small",
                 color=style.BLACK,
                 path_effects=stroke,
                 gid="source name",
@@ -174,7 +174,7 @@ def draw_circle(axes: WCSAxes, geom: SkyGeometry, radius_deg: float) -> None:
         return
     at = (radius + 0.04 * nx, radius + 0.04 * ny)
     axes.add_patch(
-        Circle(at, radius, fc="white", ec=style.BLACK, lw=1.2, alpha=0.9, gid="correlation circle")
+        Circle(at, radius, fc=style.PAPER, ec=style.BLACK, lw=1.2, alpha=0.9, gid="correlation circle")
     )
 
 

@@ -17,7 +17,6 @@ from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.edisp import kernels_from_density
 from dl3flow.plots import style
 
-_COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.PURPLE, style.BLACK, style.GREY)
 # shares of a stack, that are no safe mask
 _ALL = "all"
 # a sketch shows this much sky around the regions, and at least this
@@ -88,12 +87,13 @@ def draw_reasons(axes: Axes, edges: np.ndarray, shares: Mapping[str, np.ndarray]
     shares : mapping of name to array, shape (n_energy,)
         See `dropped_share`.
     """
+    colours = style.cycle(len(shares))
     for n, (name, share) in enumerate(shares.items()):
         # masks that drop the same bins stay visible beside one another
         axes.stairs(
             100 * share,
             edges,
-            color=_COLOURS[n % len(_COLOURS)],
+            color=colours[n],
             lw=3.2 - 0.4 * min(n, 5),
             baseline=None,
             label=style.plain(name),

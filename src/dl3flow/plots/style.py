@@ -5,17 +5,20 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
 import astropy.units as u
 import matplotlib.style
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis as TickAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import Container, ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.legend_handler import HandlerErrorbar
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWNBASE
@@ -23,33 +26,42 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from dl3flow.units import spoken_powers
 
-# Okabe and Ito (2008): told apart with every common colour vision deficiency
-BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
-BLACK, GREY, LIGHT = "#1A1A1A", "#666666", "#D9D9D9"
-SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
-PAGE_WIDTH = 7.2
-_TITLE_LETTERS = 82
+DIVERGING = "RdBu_r"
+_PAGE = (7.2, 4.2)
 _PNG_DPI = 160
+# part of its size that a letter is wide, on average
+_LETTER = 0.575
 
 _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
+    "font.size": 10,
     "mathtext.fontset": "dejavusans",
-    "axes.titlesize": 10,
-    "axes.labelsize": 9.5,
-    "axes.edgecolor": GREY,
+    # Okabe and Ito (2008): told apart with every common colour vision deficiency
+    "axes.prop_cycle": cycler(color=["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"]),
+    "text.color": "#1A1A1A",
+    "axes.labelcolor": "#1A1A1A",
+    "axes.facecolor": "white",
+    "axes.edgecolor": "#666666",
     "axes.linewidth": 0.8,
+    "axes.titlesize": "medium",
+    "axes.labelsize": "medium",
     "axes.unicode_minus": True,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
+    "grid.color": "#D9D9D9",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
+    "legend.fontsize": "small",
     "legend.frameon": False,
     "legend.handlelength": 1.8,
-    "figure.titlesize": 11,
+    "figure.figsize": _PAGE,
+    "figure.titlesize": "large",
     "figure.titleweight": "bold",
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "lines.linewidth": 1.5,
+    "savefig.dpi": _PNG_DPI,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.2,
+    "image.cmap": "cividis",
     "image.interpolation": "nearest",
     "image.origin": "lower",
     # text as outlines: the same picture whatever fonts the reader has
@@ -57,20 +69,73 @@ _STYLE: dict[str, Any] = {
     # ids in an SVG are random without it
     "svg.hashsalt": "dl3flow",
 }
+_CYCLE = ("BLUE", "VERMILION", "GREEN", "ORANGE", "PURPLE", "SKY")
+_NAMED = {
+    "BLACK": "text.color",
+    "GREY": "axes.edgecolor",
+    "LIGHT": "grid.color",
+    "PAPER": "axes.facecolor",
+    "SEQUENTIAL": "image.cmap",
+}
+_CHOSEN: ContextVar[Mapping[str, Any] | None] = ContextVar("chosen style", default=None)
+
+
+def __getattr__(name: str) -> str:
+    """Colour of the palette by its name, such as ``BLUE``: that of the house, or what a style file puts in its place."""
+    if name in _CYCLE:
+        return cycle(len(_CYCLE))[_CYCLE.index(name)]
+    if name in _NAMED:
+        return str(_settings()[_NAMED[name]])
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def cycle(n: int) -> list[str]:
+    """As many colours of the palette, from the first again where they do not suffice."""
+    colours = _settings()["axes.prop_cycle"].by_key().get("color", ["black"])
+    return [str(colours[k % len(colours)]) for k in range(n)]
+
+
+def _settings() -> dict[str, Any]:
+    return {**_STYLE, **(_CHOSEN.get() or {})}
+
+
+@contextmanager
+def restyled(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Draw with the settings of a style file (see `parse_style`) over those of the house."""
+    token = _CHOSEN.set(settings)
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(token)
 
 
 @contextmanager
 def applied() -> Iterator[None]:
     """Draw in this style, whatever matplotlibrc or session settings say."""
-    with matplotlib.style.context(_STYLE, after_reset=True):
+    with matplotlib.style.context(_settings(), after_reset=True):
         yield
 
 
-def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
-    """Empty figure of page width, sizes in inches, on the Agg canvas."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(height: float, width: float | None = None) -> Figure:
+    """Empty figure of page width on the Agg canvas.
+
+    Parameters
+    ----------
+    height, width : float
+        In inches on the page of the house; a style file's ``figure.figsize`` scales both.
+    """
+    page = _settings()["figure.figsize"]
+    size = ((width or _PAGE[0]) * page[0] / _PAGE[0], height * page[1] / _PAGE[1])
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _fold(figure: Figure, text: str, size: str) -> str:
+    """Text in lines that fit on the page, in a size such as ``small``."""
+    points = FontProperties(size=size).get_size_in_points()
+    letters = max(10, int(72 * figure.get_figwidth() / (_LETTER * points)))
+    return "\n".join(textwrap.wrap(text, letters))
 
 
 def plain(text: object) -> str:
@@ -80,8 +145,8 @@ def plain(text: object) -> str:
 
 def set_title(figure: Figure, text: str) -> None:
     """Title of the whole figure, at its left, broken into lines that fit."""
-    title = "\n".join(textwrap.wrap(text, _TITLE_LETTERS))
-    figure.suptitle(plain(title), x=0.01, ha="left")
+    size = _settings()["figure.titlesize"]
+    figure.suptitle(plain(_fold(figure, text, size)), x=0.01, ha="left")
 
 
 def name_analysis(figure: Figure, analysis: str) -> None:
@@ -93,7 +158,9 @@ def name_analysis(figure: Figure, analysis: str) -> None:
 
 def add_note(figure: Figure, text: str) -> None:
     """Remark below all axes, for what a picture cannot show."""
-    figure.supxlabel(plain("\n".join(textwrap.wrap(text, 110))), x=0.01, ha="left", fontsize=8, color=GREY)
+    figure.supxlabel(
+        plain(_fold(figure, text, "small")), x=0.01, ha="left", fontsize="small", color=__getattr__("GREY")
+    )
 
 
 def unit_text(unit: u.UnitBase) -> str:
@@ -207,10 +274,11 @@ def draw_limits(
     half : array, shape (2, n)
         Distance to the lower and upper edge of the bin.
     """
-    look: dict[str, Any] = {"fmt": "none", "ecolor": VERMILION, "elinewidth": 1.2, "zorder": 3}
+    colour = __getattr__("VERMILION")
+    look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1.2, "zorder": 3}
     axes.errorbar(x, limit, xerr=half, **look)
     # `color` reaches the head of the arrow, `ecolor` does not
-    axes.errorbar(x, limit, yerr=length, uplims=True, capsize=3.2, color=VERMILION, label=label, **look)
+    axes.errorbar(x, limit, yerr=length, uplims=True, capsize=3.2, color=colour, label=label, **look)
 
 
 class _LimitHandler(HandlerErrorbar):
@@ -223,7 +291,12 @@ class _LimitHandler(HandlerErrorbar):
             return artists
         x0, y0, width, height, _, transform = args
         arrow = Line2D(
-            [x0 + width / 2], [y0 + height / 2], marker=r"$\downarrow$", ms=9, color=VERMILION, ls="none"
+            [x0 + width / 2],
+            [y0 + height / 2],
+            marker=r"$\downarrow$",
+            ms=9,
+            color=orig_handle.lines[1][0].get_color(),
+            ls="none",
         )
         arrow.set_transform(transform)
         return [arrow]
@@ -262,7 +335,7 @@ def render(figure: Figure, kind: Literal["svg", "png"], provenance: str = "") ->
         # each draw moves a constrained layout a little further; the first one stands for all files of the figure
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        figure.savefig(stream, format=kind, metadata=metadata, dpi=_PNG_DPI)
+        figure.savefig(stream, format=kind, metadata=metadata)
     return stream.getvalue()
 
 

@@ -3,7 +3,7 @@
 Inputs: product; fit (a fit.json, or none).
 Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: svg, png.
-Options: plot, analysis, sources (positions to mark on a map without a fit).
+Options: plot, analysis, sources (positions to mark on a map without a fit), style (settings of matplotlib).
 """
 
 from pathlib import Path
@@ -16,7 +16,8 @@ from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import read_sky_map
 from dl3flow.plots import PLOTS
 from dl3flow.plots.sky import with_sources
-from dl3flow.plots.style import name_analysis, save
+from dl3flow.plots.style import name_analysis, restyled, save
+from dl3flow.plots.style_file import parse_style
 
 READERS: dict[str, Any] = {".json": read_fit, ".ecsv": read_table, ".fits": read_sky_map}
 
@@ -29,7 +30,8 @@ def run(
     read = read_fits_dataset if options["plot"] == "dataset" else READERS[path.suffix]
     product = with_sources(read(path), options["sources"])
     result = next((read_fit(path) for path in inputs["fit"]), None)
-    figure = PLOTS.find(options["plot"], "plot")(product, result)
-    name_analysis(figure, f"{outputs['svg'].stem}, {options['analysis']}")
-    for path in outputs.values():
-        write_product(path, lambda temporary: save(figure, temporary, provenance.to_json()))
+    with restyled(parse_style(options["style"], "style")):
+        figure = PLOTS.find(options["plot"], "plot")(product, result)
+        name_analysis(figure, f"{outputs['svg'].stem}, {options['analysis']}")
+        for path in outputs.values():
+            write_product(path, lambda temporary: save(figure, temporary, provenance.to_json()))

@@ -1,0 +1,57 @@
+"""Where the texts of a picture lie."""
+
+from itertools import combinations
+
+from matplotlib.text import Text
+
+
+def texts(figure):
+    """Visible texts; matplotlib keeps labels of ticks beyond the limits, and does not draw them."""
+    beyond = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            margin = 1e-6 * (high - low)
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not low - margin <= tick.get_loc() <= high + margin:
+                    beyond |= {tick.label1, tick.label2}
+    return [t for t in figure.findobj(Text) if t not in beyond and t.get_visible() and t.get_text().strip()]
+
+
+def overlaps(figure):
+    """Pairs of drawn texts whose boxes share more than a rounding of a pixel."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    width, height = figure.canvas.get_width_height()
+    boxes = []
+    for text in texts(figure):
+        if hasattr(text, "update_positions"):
+            text.update_positions(renderer)
+        box = Text.get_window_extent(text, renderer)
+        boxes.append((text.get_text(), box))
+    drawn = [(name, b) for name, b in boxes if b.width > 0 and is_in_view(b, width, height)]
+    return [
+        (one, two)
+        for (one, a), (two, b) in combinations(drawn, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+    ]
+
+
+def is_in_view(box, width, height):
+    return box.x1 > 0 and box.x0 < width and box.y1 > 0 and box.y0 < height
+
+
+def text_outside(figure):
+    renderer = figure.canvas.get_renderer()
+    width, height = figure.canvas.get_width_height()
+    found = []
+    for text in (
+        *figure.texts,
+        figure._suptitle,
+        *[t for a in figure.axes for t in (a.title, a.xaxis.label, a.yaxis.label)],
+    ):
+        if text is not None and text.get_text().strip() and text.get_visible():
+            box = text.get_window_extent(renderer)
+            if box.x0 < -1 or box.x1 > width + 1 or box.y0 < -1 or box.y1 > height + 1:
+                found.append(text.get_text())
+    return found

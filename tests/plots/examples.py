@@ -1,0 +1,222 @@
+"""Synthetic products with known numbers, of any number of bins; one for each picture stands in EXAMPLES."""
+
+from collections.abc import Callable
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+from astropy.time import Time
+
+from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.events import Gti
+from dl3flow.data.maps import Map
+from dl3flow.data.products import (
+    Butterfly,
+    DatasetStat,
+    FitResult,
+    FluxPoints,
+    LightCurve,
+    ProductTable,
+    SkyMap,
+)
+from dl3flow.fit.propagate import butterfly_table
+from dl3flow.geometry.axis import Axis
+from dl3flow.geometry.sky import SkyGeometry
+from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
+
+CRAB = SkyCoord(83.63, 22.01, unit="deg")
+FLUX = u.Unit("cm-2 s-1 TeV-1")
+
+
+def make_models(n_backgrounds: int = 0) -> Models:
+    """Crab-like power law, as many background norms as asked for."""
+    spectral = Component(
+        "power_law",
+        (
+            Parameter("amplitude", 4.56e-11, FLUX, error=0.36e-11),
+            Parameter("index", 2.6, error=0.08),
+            Parameter("reference", 1.0, u.TeV, frozen=True),
+        ),
+    )
+    spatial = Component(
+        "point",
+        (Parameter("lon_0", 83.63, u.deg, frozen=True), Parameter("lat_0", 22.01, u.deg, frozen=True)),
+        {"frame": "icrs"},
+    )
+    norm = Component("power_law_norm", (Parameter("norm", 1.02, error=0.02),))
+    backgrounds = tuple(BackgroundModel(f"run{n}-bkg", norm, (f"run{n}",)) for n in range(n_backgrounds))
+    return Models((Source("crab", spectral, spatial),), backgrounds)
+
+
+def make_result(n_datasets: int = 1, n_energy: int = 10) -> FitResult:
+    """Fit with counts equal to the rounded prediction plus one standard deviation in every second bin."""
+    models = make_models(n_datasets)
+    free = ("crab.amplitude", "crab.index", *(f"run{n}-bkg.norm" for n in range(n_datasets)))
+    sigma = np.array([0.36e-11, 0.08, *[0.02] * n_datasets])
+    correlation = np.eye(len(free))
+    correlation[0, 1] = correlation[1, 0] = 0.5
+    edges = np.geomspace(1, 30, n_energy + 1) * u.TeV
+    center = np.sqrt(edges[:-1] * edges[1:]).value
+    signal, background = 120 * center**-1.6, 800 * center**-2.0
+    counts = np.round(signal + background + np.sqrt(signal + background) * (np.arange(n_energy) % 2))
+    datasets = tuple(
+        DatasetStat(f"run{n}", 1234.5, 5000, edges, counts, signal, background) for n in range(n_datasets)
+    )
+    return FitResult(
+        True,
+        "The fit converged.",
+        1234.5 * n_datasets,
+        models,
+        free,
+        correlation * np.outer(sigma, sigma),
+        datasets,
+        {"name": "minuit", "edm": 1e-6, "n_evaluations": 87, "at_limit": [], "warnings": []},
+    )
+
+
+def make_flux_points(n: int, n_limits: int = 1) -> FluxPoints:
+    """Power law with 10 % errors that grow with energy; the last bins are upper limits (none for a single bin)."""
+    edges = np.geomspace(1, 30, n + 1) * u.TeV
+    e_ref = np.sqrt(edges[:-1] * edges[1:])
+    rng = np.random.default_rng(1)
+    dnde = 4.56e-11 * e_ref.value**-2.6 * FLUX
+    err = 0.1 * e_ref.value**0.6
+    norm = 1 + err * rng.standard_normal(n)
+    is_ul = np.arange(n) >= n - (n_limits if n > 1 else 0)
+    table = QTable(
+        {
+            "e_ref": e_ref,
+            "e_min": edges[:-1],
+            "e_max": edges[1:],
+            "ref_dnde": dnde,
+            "ref_flux": dnde * (edges[1:] - edges[:-1]),
+            "norm": norm,
+            "norm_err": err,
+            "norm_errn": 0.9 * err,
+            "norm_errp": 1.1 * err,
+            "norm_ul": norm + 2 * err,
+            "sqrt_ts": np.maximum(norm / err, 0),
+            "ts": np.maximum(norm / err, 0) ** 2,
+            "counts": np.full(n, 17),
+            "npred": np.full(n, 16.25),
+            "is_ul": is_ul,
+            "success": np.ones(n, dtype=bool),
+        }
+    )
+    return FluxPoints(table, {"source": "crab", "n_sigma": 1, "n_sigma_ul": 2, "ul_conf": 0.9545})
+
+
+def make_light_curve(n: int, n_limits: int = 1, step_days: float = 1.0) -> LightCurve:
+    """Runs of 28 minutes; the last bins are upper limits (none for a single bin)."""
+    rng = np.random.default_rng(2)
+    start = 53343.9 + step_days * np.arange(n)
+    err = np.full(n, 0.12)
+    norm = 1 + err * rng.standard_normal(n)
+    one = np.ones(n)
+    table = QTable(
+        {
+            "time_min": Time(start, format="mjd", scale="tt"),
+            "time_max": Time(start + 28 / 1440, format="mjd", scale="tt"),
+            "e_ref": 3.16 * one * u.TeV,
+            "e_min": 1 * one * u.TeV,
+            "e_max": 10 * one * u.TeV,
+            "ref_flux": 2.1e-11 * one * u.Unit("cm-2 s-1"),
+            "norm": norm,
+            "norm_err": err,
+            "norm_errn": 0.9 * err,
+            "norm_errp": 1.1 * err,
+            "norm_ul": norm + 2 * err,
+            "sqrt_ts": norm / err,
+            "counts": np.full(n, 21),
+            "npred": np.full(n, 20.5),
+            "is_ul": np.arange(n) >= n - (n_limits if n > 1 else 0),
+            "success": np.ones(n, dtype=bool),
+        }
+    )
+    return LightCurve(table, {"source": "crab", "n_sigma": 1, "n_sigma_ul": 2})
+
+
+def make_sky_map(
+    expected: str, n_sources: int = 1, n_pixels: int = 100, peak: float = 12.0, frame: str = "icrs"
+) -> SkyMap:
+    """Unit normal noise with a bump of ``peak`` sigma at the first source."""
+    center = CRAB.transform_to(frame)
+    geom = SkyGeometry.create(center, 5 * u.deg, 5 / n_pixels * u.deg, "CAR" if frame == "icrs" else "TAN")
+    rng = np.random.default_rng(3)
+    bump = np.exp(-0.5 * (np.degrees(geom.separation(center)) / 0.12) ** 2)
+    sigma = rng.standard_normal(geom.shape) + peak * bump
+    mu = 6 * np.exp(-0.5 * (np.degrees(geom.separation(center)) / 1.3) ** 2) + 0.2
+    far = np.degrees(geom.separation(center)) > 2.4
+    data = {"counts": mu + sigma * np.sqrt(mu), expected: mu, "excess": sigma * np.sqrt(mu), "sqrt_ts": sigma}
+    maps = {name: Map(geom, (), np.where(far, np.nan, values)) for name, values in data.items()}
+    places = {f"source-{n}": [CRAB.ra.deg + 0.35 * n, CRAB.dec.deg + 0.1 * n] for n in range(n_sources)}
+    return SkyMap(maps, {"estimator": "excess_map", "source positions": places, "correlation_radius": 0.1})
+
+
+def make_dataset(n_energy: int, n_pixels: int = 80) -> Dataset:
+    """Poisson counts of a background and a source; the lowest quarter of energies is unsafe in the outer half."""
+    geom = SkyGeometry.create(CRAB, 4 * u.deg, 4 / n_pixels * u.deg)
+    energy = Axis.from_bounds("energy", 1 * u.TeV, 10 * u.TeV, n_energy)
+    true = Axis.from_bounds("energy_true", 0.3 * u.TeV, 30 * u.TeV, max(3, n_energy))
+    distance = np.degrees(geom.separation(CRAB))
+    slope = energy.centers.value**-1.7
+    bkg = 0.6 / n_energy * slope[:, None, None] * np.exp(-0.5 * (distance / 1.2) ** 2)
+    source = 4.0 / n_energy * slope[:, None, None] * np.exp(-0.5 * (distance / 0.08) ** 2)
+    counts = np.random.default_rng(4).poisson(bkg + source).astype(float)
+    safe = np.ones(counts.shape, dtype=bool)
+    safe[: max(1, n_energy // 4), distance > 1.4] = False
+    safe[:, distance > 1.9] = False
+    exposure = 1e9 * np.ones((true.n_bins, 1, 1)) * np.exp(-0.5 * (distance / 1.5) ** 2)
+    gti = Gti([0] * u.s, [1687] * u.s, Time(53343.9, format="mjd", scale="tt"))
+    return Dataset(
+        "cube",
+        Map(geom, (energy,), counts),
+        ExpectedCounts(Map(geom, (energy,), bkg)),
+        Map(geom, (true,), exposure, u.Unit("m2 s")),
+        None,
+        None,
+        safe,
+        None,
+        gti,
+        {"obs_ids": [1], "livetime": 6312.0, "ontime": 6748.0},
+    )
+
+
+def make_butterfly(n: int) -> Butterfly:
+    """Spectrum of the fit at one energy more than asked for."""
+    energy = np.geomspace(1, 30, n + 1) * u.TeV
+    table = butterfly_table(make_result(), "crab", energy)
+    return Butterfly(table, {"source": "crab", "pivot_energy": 1.5})
+
+
+def make_phasogram(n: int) -> ProductTable:
+    """Counts that peak in phase, the off phases measured in the last third."""
+    edges = np.linspace(0, 1, n + 1)
+    phase = 0.5 * (edges[:-1] + edges[1:])
+    counts = np.random.default_rng(5).poisson(100 + 60 * np.exp(-0.5 * ((phase - 0.3) / 0.05) ** 2))
+    table = QTable(
+        {
+            "phase_min": edges[:-1],
+            "phase_max": edges[1:],
+            "counts": counts,
+            "background": np.full(n, 101.5),
+            "excess": counts - 101.5,
+        }
+    )
+    return ProductTable("phasogram", table, {"off_phase": [[0.6, 0.95]]})
+
+
+Example = tuple[Any, FitResult | None]
+# by the name of the picture: a product of so many bins (or sources, or datasets), and the fit that it comes with
+EXAMPLES: dict[str, Callable[[int], Example]] = {
+    "butterfly": lambda n: (make_butterfly(n), None),
+    "dataset": lambda n: (make_dataset(n), None),
+    "excess_map": lambda n: (make_sky_map("background", n), None),
+    "fit": lambda n: (make_result(n), None),
+    "flux_points": lambda n: (make_flux_points(n), make_result()),
+    "light_curve": lambda n: (make_light_curve(n), None),
+    "phasogram": lambda n: (make_phasogram(n), None),
+    "residual_map": lambda n: (make_sky_map("npred", n), None),
+}
