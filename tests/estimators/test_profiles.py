@@ -9,22 +9,23 @@ import pytest
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FluxPoints
 from dl3flow.estimators import TABLES
-from dl3flow.estimators.norms import norm_row, profile_columns
+from dl3flow.estimators.norms import profile_columns
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.io.flux_points_data import read_flux_points_data
 from dl3flow.io.products import read_table, write_table
 from dl3flow.io.provenance import collect_provenance
-from dl3flow.kernels.norm import ExpectedBins
+from dl3flow.kernels.norm import ExpectedBins, fit_norms
 from dl3flow.kernels.profiles import profile_stat
 from dl3flow.models.source import Models
 
 
 def test_profiles_by_hand() -> None:
     """9 counts, 3 of background, 2 per norm: 2 (2 c + 3 - 9 ln(2 c + 3)); the second point has no counts: 2 (c + 1)."""
-    one = [ExpectedBins(np.array([9.0]), np.array([2.0]), np.array([3.0]))]
-    two = [ExpectedBins(np.array([0.0]), np.array([1.0]), np.array([1.0]))]
-    rows = [norm_row(parts, 1.0, 2.0) for parts in (one, two)]
-    found = profile_columns([one, two], rows)
+    both = ExpectedBins(np.array([9.0, 0.0]), np.array([2.0, 1.0]), np.array([3.0, 1.0]))
+    parts = [both.grouped(np.array([0, 1]), 2)]
+    fits = fit_norms(parts)
+    columns = {"norm": fits.norm, "norm_err": fits.err, "norm_errp": fits.errp}
+    found = profile_columns(parts, columns)
     norms = found["norm_scan"][0]
     assert np.array_equal(norms, found["norm_scan"][1])
     assert norms[0] == 0
@@ -36,6 +37,9 @@ def test_profiles_by_hand() -> None:
     assert np.diff(norms).min() > 0.04
     assert found["stat_scan"][0] == pytest.approx(2 * (2 * norms + 3 - 9 * np.log(2 * norms + 3)))
     assert found["stat_scan"][1] == pytest.approx(2 * (norms + 1))
+    asked = profile_columns(parts, columns, [2.0, 0.5])
+    assert asked["norm_scan"].tolist() == [[0.5, 2.0], [0.5, 2.0]]
+    assert asked["stat_scan"][1] == pytest.approx([3, 6])
 
 
 @pytest.mark.parametrize("suffix", ["ecsv", "fits"])

@@ -12,11 +12,11 @@ from dl3flow.errors import InputError
 from dl3flow.estimators.norms import (
     Sigmas,
     find_source,
-    norm_row,
+    group_counts,
+    norm_rows,
     point_meta,
     profile_columns,
     reference_columns,
-    selected_bins,
     snapped_edges,
     with_counts,
 )
@@ -67,30 +67,35 @@ def flux_points(
             "estimator flux_points: the fit has flux points only, and no counts to make others of"
         )
     edges = snapped_edges(datasets[0].energy, energy.edges)
-    bins = [(d, selected_bins(d, result.models, found)) for d in datasets]
-    rows, points, used = [], [], [np.zeros(d.counts.data.shape, dtype=bool) for d in datasets]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        keeps = [d.mask & d.energy.contains_bin(low, high)[:, None, None] for d in datasets]
-        used = [before | keep for before, keep in zip(used, keeps, strict=True)]
-        parts = [of(keep) for (_, of), keep in zip(bins, keeps, strict=True)]
-        points.append(parts)
-        rows.append(norm_row(parts, n_sigma, n_sigma_ul))
-    columns = {
-        **reference_columns(found, edges[:-1], edges[1:]),
-        **{k: [r[k] for r in rows] for k in rows[0]},
-    }
-    table = QTable({**columns, **(profile_columns(points, rows) if profiles else {})})
+    places = [point_of_bins(d, edges) for d in datasets]
+    n_points = len(edges) - 1
+    parts = [
+        group_counts(d, result.models, found, place[:, None, None], n_points)
+        for d, place in zip(datasets, places, strict=True)
+    ]
+    rows = norm_rows(parts, n_sigma, n_sigma_ul)
+    columns = {**reference_columns(found, edges[:-1], edges[1:]), **rows}
+    if profiles:
+        columns |= profile_columns([part.groups for part in parts], rows)
     meta = point_meta(source, n_sigma, n_sigma_ul, edges, energy.edges)
-    meta["warnings"] = [*meta["warnings"], *told, *_straddling(datasets, used, edges)]
-    return FluxPoints(table, meta)
+    meta["warnings"] = [*meta["warnings"], *told, *_straddling(datasets, places, edges)]
+    return FluxPoints(QTable(columns), meta)
 
 
-def _straddling(datasets: Sequence[Dataset], used: Sequence[np.ndarray], edges: u.Quantity) -> list[str]:
+def point_of_bins(dataset: Dataset, edges: u.Quantity) -> np.ndarray:
+    """Number of the point in which each energy bin of a dataset lies whole; -1 for none."""
+    place = np.full(dataset.energy.n_bins, -1)
+    for k, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        place[dataset.energy.contains_bin(low, high)] = k
+    return place
+
+
+def _straddling(datasets: Sequence[Dataset], places: Sequence[np.ndarray], edges: u.Quantity) -> list[str]:
     """A sentence for the datasets whose energy bins lie across the edges of points, and are in none of them."""
     told = []
-    for dataset, keep in zip(datasets, used, strict=True):
-        inside = dataset.energy.contains_bin(edges[0], edges[-1])[:, None, None]
-        lost = np.any(dataset.mask & inside & ~keep, axis=(1, 2)).sum()
+    for dataset, place in zip(datasets, places, strict=True):
+        inside = dataset.energy.contains_bin(edges[0], edges[-1]) & (place < 0)
+        lost = int(np.any(dataset.mask[inside], axis=(1, 2)).sum())
         if lost:
             told.append(f"{dataset.name} ({lost})")
     return [

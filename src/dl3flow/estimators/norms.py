@@ -1,8 +1,8 @@
 """Norm of one source in a slice of the data, all else fixed: what flux points and light curves share."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, TypeVar
 
 import astropy.units as u
 import numpy as np
@@ -12,10 +12,10 @@ from dl3flow.data.dataset import Dataset, FitData, FluxPointsData, OffCounts
 from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError, choices
 from dl3flow.fit.binding import bind
-from dl3flow.fit.npred import predict_counts, response_model
+from dl3flow.fit.npred import alpha_scale, predict_counts
 from dl3flow.geometry.axis import Axis
 from dl3flow.kernels.integrate import gauss_legendre_bins
-from dl3flow.kernels.norm import Bins, ExpectedBins, MeasuredBins, fit_norm
+from dl3flow.kernels.norm import Bins, ExpectedBins, ExpectedGroups, Groups, MeasuredBins, NormFits, fit_norms
 from dl3flow.kernels.statistics import wstat_background
 from dl3flow.models.source import Models, Source
 from dl3flow.units import DNDE, EFLUX, ENERGY, FLUX
@@ -62,34 +62,140 @@ def with_counts(datasets: Sequence[FitData]) -> tuple[list[Dataset], list[str]]:
     return [d for d in datasets if isinstance(d, Dataset)], [told] * bool(others)
 
 
+@dataclass(frozen=True, eq=False)
+class GroupedCounts:
+    """A dataset's bins shared among groups (points, time bins ...), each of which has a norm of its own.
+
+    Attributes
+    ----------
+    groups : Groups
+        What the fit of the norms needs.
+    counts, signal : array, shape (n_groups,)
+        Counts, and what is expected of the source at norm 1.
+    background : function (norms) -> array, shape (n_groups,)
+        Expected beside the source, a measured background at its best for these norms.
+    """
+
+    groups: Groups
+    counts: np.ndarray
+    signal: np.ndarray
+    background: Callable[[np.ndarray], np.ndarray]
+
+
+def group_counts(
+    dataset: Dataset, models: Models, source: Source, group: np.ndarray, n_groups: int
+) -> GroupedCounts:
+    """Share a dataset's fit bins among groups.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    models : Models
+        At the best fit; all but the source is kept as it is there.
+    source : Source
+    group : int array, broadcastable to the shape of the counts
+        Number of each bin's group; -1 leaves it out.
+    n_groups : int
+    """
+    shape = dataset.counts.data.shape
+    own = np.where(dataset.mask, np.broadcast_to(group, shape), -1).reshape(-1)
+    bins = _all_bins(dataset, models, source)
+    if isinstance(bins, MeasuredBins):
+        kept = np.flatnonzero(own >= 0)
+        return _grouped(_chosen(bins, kept), own[kept], n_groups)
+    # of the many bins without counts and signal, the sum of what is expected is enough
+    kept = np.flatnonzero((own >= 0) & ((bins.n > 0) | (bins.s > 0)))
+    expected = np.bincount(own + 1, bins.b, n_groups + 1)[1:]
+    few = _chosen(bins, kept)
+    rest = expected - np.bincount(own[kept], few.b, n_groups)
+    found = _grouped(few, own[kept], n_groups)
+    groups = found.groups
+    assert isinstance(groups, ExpectedGroups)
+    return replace(
+        found,
+        groups=replace(groups, constant=groups.constant + 2 * rest),
+        background=lambda norms: expected,
+    )
+
+
 def selected_bins(dataset: Dataset, models: Models, source: Source) -> Callable[[np.ndarray], Bins]:
     """What `norm_row` fits, for any choice of a dataset's bins: a function of a bool array of the shape of the counts."""
+    bins, shape = _all_bins(dataset, models, source), dataset.counts.data.shape
+
+    def selected(keep: np.ndarray) -> Bins:
+        at = np.flatnonzero(np.broadcast_to(keep, shape))
+        return _chosen(bins, at) if isinstance(bins, ExpectedBins) else _chosen(bins, at)
+
+    return selected
+
+
+def _all_bins(dataset: Dataset, models: Models, source: Source) -> Bins:
+    signal, background = (a.reshape(-1) for a in predict_counts(dataset, replace(models, sources=(source,))))
     others = replace(models, sources=tuple(s for s in models.sources if s.name != source.name))
-    signal, background = predict_counts(dataset, replace(models, sources=(source,)))
-    known, _ = predict_counts(dataset, others)
-    counts = dataset.counts.data
+    counts, known = dataset.counts.data.reshape(-1), None
+    if others.sources:
+        known = predict_counts(dataset, replace(others, backgrounds=()))[0].reshape(-1)
     if isinstance(dataset.background, OffCounts):
-        response = response_model(dataset.name, models)
-        factor = 1.0 if response is None else response.scale["background_scale"].value
-        n_off, alpha = dataset.background.counts.data, dataset.background.alpha * factor
-        return lambda keep: MeasuredBins(counts[keep], signal[keep], known[keep], n_off[keep], alpha[keep])
-    other = background + known
-    return lambda keep: ExpectedBins(counts[keep], signal[keep], other[keep])
+        n_off, alpha = dataset.background.counts.data.reshape(-1), dataset.background.alpha.reshape(-1)
+        known = np.zeros(len(counts)) if known is None else known
+        return MeasuredBins(counts, signal, known, n_off, alpha * alpha_scale(dataset, models))
+    return ExpectedBins(counts, signal, background if known is None else background + known)
+
+
+_SomeBins = TypeVar("_SomeBins", ExpectedBins, MeasuredBins)
+
+
+def _chosen(bins: _SomeBins, at: np.ndarray) -> _SomeBins:
+    """Bins at some places."""
+    return type(bins)(*(getattr(bins, f.name)[at] for f in fields(bins)))
+
+
+def _grouped(bins: Bins, group: np.ndarray, n_groups: int) -> GroupedCounts:
+    counts, signal = (np.bincount(group, values, n_groups) for values in (bins.n, bins.s))
+    if isinstance(bins, ExpectedBins):
+        expected = np.bincount(group, bins.b, n_groups)
+        return GroupedCounts(bins.grouped(group, n_groups), counts, signal, lambda norms: expected)
+    measured = bins.alpha > 0
+    alpha = np.where(measured, bins.alpha, 1.0)
+
+    def background(norms: np.ndarray) -> np.ndarray:
+        mu_off = wstat_background(bins.n, bins.n_off, alpha, norms[group] * bins.s + bins.b)
+        values = bins.b + np.where(measured, alpha * mu_off, 0.0)
+        return np.asarray(np.bincount(group, values, n_groups))
+
+    return GroupedCounts(bins.grouped(group, n_groups), counts, signal, background)
 
 
 def norm_row(parts: Sequence[Bins], n_sigma: float, n_sigma_ul: float) -> dict[str, Any]:
-    """Columns of a table row from the chosen bins of each dataset.
+    """Columns of one row of a table from the chosen bins of each dataset; see `norm_rows`."""
+    grouped = [_grouped(part, np.zeros(len(part.n), dtype=int), 1) for part in parts]
+    return {name: values[0].item() for name, values in norm_rows(grouped, n_sigma, n_sigma_ul).items()}
+
+
+def norm_rows(
+    parts: Sequence[GroupedCounts], n_sigma: float, n_sigma_ul: float, fits: NormFits | None = None
+) -> dict[str, np.ndarray]:
+    """Columns of a table with a row per group, whose norm all datasets have in common.
+
+    Parameters
+    ----------
+    parts : sequence of GroupedCounts
+        One per dataset.
+    n_sigma, n_sigma_ul : float
+    fits : NormFits, optional
+        Norms that were found otherwise.
 
     Returns
     -------
-    row : dict
+    columns : dict of array, shape (n_groups,)
         norm, norm_err, norm_errn, norm_errp, norm_ul, ts, sqrt_ts, npred, npred_excess, counts, stat, stat_null, is_ul,
         success.
     """
-    found = fit_norm(parts, n_sigma, n_sigma_ul)
-    excess = found.norm * sum(float(part.s.sum()) for part in parts)
-    background = sum(_background(part, found.norm) for part in parts)
-    ts = max(found.ts, 0.0)
+    found = fit_norms([part.groups for part in parts], n_sigma, n_sigma_ul) if fits is None else fits
+    at = np.nan_to_num(found.norm)
+    excess = at * np.sum([part.signal for part in parts], axis=0)
+    background = np.sum([part.background(at) for part in parts], axis=0)
+    ts = np.maximum(found.stat_null - found.stat, 0.0)
     return {
         "norm": found.norm,
         "norm_err": found.err,
@@ -97,38 +203,47 @@ def norm_row(parts: Sequence[Bins], n_sigma: float, n_sigma_ul: float) -> dict[s
         "norm_errp": found.errp,
         "norm_ul": found.ul,
         "ts": ts,
-        "sqrt_ts": float(np.sign(found.norm) * np.sqrt(ts)),
-        "npred": float(excess + background),
-        "npred_excess": float(excess),
-        "counts": float(sum(part.n.sum() for part in parts)),
+        "sqrt_ts": np.sign(at) * np.sqrt(ts),
+        "npred": excess + background,
+        "npred_excess": excess,
+        "counts": np.sum([part.counts for part in parts], axis=0),
         "stat": found.stat,
         "stat_null": found.stat_null,
-        "is_ul": not (ts >= TS_LIMIT and found.norm > 0),
-        "success": bool(np.isfinite(found.norm)),
+        "is_ul": ~((ts >= TS_LIMIT) & (at > 0)),
+        "success": np.isfinite(found.norm),
     }
 
 
 def profile_columns(
-    points: Sequence[Sequence[Bins]], rows: Sequence[dict[str, Any]]
+    parts: Sequence[Groups], columns: Mapping[str, np.ndarray], norms: Sequence[float] | None = None
 ) -> dict[str, np.ndarray]:
     """Likelihood profiles of points: the norms of all, and the statistic of each there.
 
-    All points share one list of norms, as the field's tables have it: those up to four errors around each best one, and
-    zero. Below zero a prediction may be negative.
+    All points share one list of norms, as the field's tables have it: those asked for, or those up to four errors around
+    each best one, and zero. Below zero a prediction may be negative.
 
     Parameters
     ----------
-    points : sequence of sequences of Bins
-        Chosen bins of each dataset, per point.
-    rows : sequence of dict
-        Of `norm_row`.
+    parts : sequence of Groups
+        One per dataset.
+    columns : mapping of array
+        Of `norm_rows`.
+    norms : sequence of float, optional
 
     Returns
     -------
     columns : dict of arrays, shape (n_points, n_norms)
         norm_scan and stat_scan.
     """
-    known = [(r["norm"], e) for r in rows for e in (r["norm_err"], r["norm_errp"]) if np.isfinite(e)]
+    at = _norms_around(columns) if norms is None else np.unique(np.asarray(norms, dtype=float))
+    n_points = len(columns["norm"])
+    stat = [np.sum([part.stat(np.full(n_points, c)) for part in parts], axis=0) for c in at]
+    return {"norm_scan": np.tile(at, (n_points, 1)), "stat_scan": np.array(stat).T}
+
+
+def _norms_around(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    pairs = [(columns["norm"], columns[name]) for name in ("norm_err", "norm_errp")]
+    known = [(n, e) for norms, errors in pairs for n, e in zip(norms, errors, strict=True) if np.isfinite(e)]
     around = [norm + k * error for norm, error in known for k in _SCANNED]
     norms = np.unique(np.maximum([0.0, *around], 0.0))
     # norms of several points that nearly coincide say nothing more
@@ -137,19 +252,7 @@ def profile_columns(
     for norm in norms:
         if norm > kept[-1] + least:
             kept.append(float(norm))
-    norms = np.array(kept)
-    stat = [[sum(part.stat(c) for part in parts) for c in norms] for parts in points]
-    return {"norm_scan": np.tile(norms, (len(points), 1)), "stat_scan": np.array(stat)}
-
-
-def _background(part: Bins, norm: float) -> float:
-    """Expected counts beside the source, the measured background at its best for that norm."""
-    if isinstance(part, ExpectedBins):
-        return float(part.b.sum())
-    measured = part.alpha > 0
-    alpha = np.where(measured, part.alpha, 1.0)
-    mu_off = wstat_background(part.n, part.n_off, alpha, norm * part.s + part.b)
-    return float((part.b + np.where(measured, alpha * mu_off, 0.0)).sum())
+    return np.array(kept)
 
 
 def reference_columns(source: Source, low: u.Quantity, high: u.Quantity) -> dict[str, u.Quantity]:

@@ -1,14 +1,18 @@
-"""Strength of one known signal on a background: the one-parameter Poisson fit behind every flux estimate."""
+"""Strength of one known signal on a background: the one-parameter fit behind every flux estimate, for many at once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
-import scipy
 
-from dl3flow.kernels.statistics import TRUNCATION, wstat, wstat_curvature, wstat_slope
+from dl3flow.kernels.statistics import TRUNCATION, wstat, wstat_derivatives
 
-_BRACKETS = 200
+_MOST_STEPS = 300
+_MOST_DOUBLINGS = 200
+# of an error, or of the rounding of the strength itself, at which a search ends
+_NEAR, _ROUNDING = 1e-10, 4e-16
+_CLOSE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,27 +29,13 @@ class ExpectedBins:
     s: np.ndarray
     b: np.ndarray
 
-    @property
-    def lowest(self) -> float:
-        """Strength at which the first prediction turns negative."""
-        reached = self.s > 0
-        return -float((self.b[reached] / self.s[reached]).min()) if reached.any() else -np.inf
+    def grouped(self, group: np.ndarray, n_groups: int) -> "ExpectedGroups":
+        """The same bins, shared among groups by a number per bin."""
+        return group_expected(self.n, self.s, self.b, group, n_groups)
 
     def stat(self, c: float) -> float:
         """Cash statistic."""
-        cut = np.maximum(c * self.s + self.b, TRUNCATION)
-        occupied = self.n > 0
-        return float(2 * (cut.sum() - (self.n[occupied] * np.log(cut[occupied])).sum()))
-
-    def slope(self, c: float) -> float:
-        """Derivative of `stat` by c."""
-        with np.errstate(divide="ignore"):
-            ratio = self.n / np.maximum(c * self.s + self.b, TRUNCATION)
-        return float(2 * (self.s * (1 - ratio)).sum())
-
-    def curvature(self, c: float) -> float:
-        """Second derivative of `stat` by c."""
-        return float(2 * (self.n * (self.s / np.maximum(c * self.s + self.b, TRUNCATION)) ** 2).sum())
+        return float(self.grouped(np.zeros(len(self.n), dtype=int), 1).stat(np.array([c]))[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,23 +55,185 @@ class MeasuredBins:
     n_off: np.ndarray
     alpha: np.ndarray
 
-    # the background takes up any negative signal
-    lowest = -np.inf
+    def grouped(self, group: np.ndarray, n_groups: int) -> "MeasuredGroups":
+        """The same bins, shared among groups by a number per bin."""
+        return group_measured(self.n, self.s, self.b, self.n_off, self.alpha, group, n_groups)
 
     def stat(self, c: float) -> float:
         """Wstat."""
-        return float(wstat(self.n, self.n_off, self.alpha, c * self.s + self.b).sum())
-
-    def slope(self, c: float) -> float:
-        """Derivative of `stat` by c."""
-        return float((self.s * wstat_slope(self.n, self.n_off, self.alpha, c * self.s + self.b)).sum())
-
-    def curvature(self, c: float) -> float:
-        """Second derivative of `stat` by c."""
-        return float((self.s**2 * wstat_curvature(self.n, self.n_off, self.alpha, c * self.s + self.b)).sum())
+        return float(self.grouped(np.zeros(len(self.n), dtype=int), 1).stat(np.array([c]))[0])
 
 
 Bins = ExpectedBins | MeasuredBins
+
+
+class Groups(Protocol):
+    """Data of several groups, each with a strength of its own, whose statistic is convex in it."""
+
+    @property
+    def signal(self) -> np.ndarray:
+        """Expected counts of strength one that the data can tell, per group."""
+
+    @property
+    def highest(self) -> np.ndarray:
+        """Strength of each group above which its statistic rises."""
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """Strength of each group at which the first prediction turns negative."""
+
+    def stat(self, c: np.ndarray) -> np.ndarray:
+        """Statistic of each group at a strength per group."""
+
+    def derivatives(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First and second derivative of `stat`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedGroups:
+    """Groups of `ExpectedBins` in the compact form of their Cash statistic: only bins with counts and signal are kept.
+
+    Attributes
+    ----------
+    n, s, b : array, shape (m,)
+        Of the bins with counts and signal.
+    group : int array, shape (m,)
+    signal, counts, constant, lowest : array, shape (n_groups,)
+        Sums of signal and counts over all bins, what no strength changes of the statistic, and the strength at which the
+        first prediction turns negative.
+    """
+
+    n: np.ndarray
+    s: np.ndarray
+    b: np.ndarray
+    group: np.ndarray
+    signal: np.ndarray
+    counts: np.ndarray
+    constant: np.ndarray
+    lowest: np.ndarray
+
+    @property
+    def highest(self) -> np.ndarray:
+        """See `Groups`: with all counts from the signal."""
+        return _ratio(self.counts, self.signal)
+
+    def stat(self, c: np.ndarray) -> np.ndarray:
+        """Cash statistic; strengths below ``lowest`` are taken for it."""
+        c = np.maximum(c, self.lowest)
+        mu = np.maximum(c[self.group] * self.s + self.b, TRUNCATION)
+        logs = np.bincount(self.group, self.n * np.log(mu), len(c))
+        return np.asarray(2 * (np.where(self.signal > 0, c * self.signal, 0.0) - logs) + self.constant)
+
+    def derivatives(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Groups`."""
+        with np.errstate(over="ignore"):
+            share = self.s / np.maximum(c[self.group] * self.s + self.b, TRUNCATION)
+            first = np.bincount(self.group, self.n * share, len(c))
+            second = np.bincount(self.group, self.n * share**2, len(c))
+        return 2 * (self.signal - first), 2 * second
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredGroups:
+    """Groups of `MeasuredBins`: only bins with signal and a measured background are kept.
+
+    Attributes
+    ----------
+    n, s, b, n_off, alpha : array, shape (m,)
+    group : int array, shape (m,)
+    signal, counts, constant : array, shape (n_groups,)
+        As in `ExpectedGroups`, over the kept bins.
+    """
+
+    n: np.ndarray
+    s: np.ndarray
+    b: np.ndarray
+    n_off: np.ndarray
+    alpha: np.ndarray
+    group: np.ndarray
+    signal: np.ndarray
+    counts: np.ndarray
+    constant: np.ndarray
+
+    @property
+    def highest(self) -> np.ndarray:
+        """See `Groups`: with all counts from the signal."""
+        return _ratio(self.counts, self.signal)
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """None: the background takes up any negative signal."""
+        return np.full(len(self.signal), -np.inf)
+
+    def stat(self, c: np.ndarray) -> np.ndarray:
+        """Wstat."""
+        value = wstat(self.n, self.n_off, self.alpha, c[self.group] * self.s + self.b)
+        return np.asarray(np.bincount(self.group, value, len(c)) + self.constant)
+
+    def derivatives(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Groups`."""
+        _, slope, curvature = wstat_derivatives(
+            self.n, self.n_off, self.alpha, c[self.group] * self.s + self.b
+        )
+        first = np.bincount(self.group, self.s * slope, len(c))
+        return first, np.bincount(self.group, self.s**2 * curvature, len(c))
+
+
+def _ratio(counts: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(counts, signal, out=np.zeros(len(signal)), where=signal > 0))
+
+
+def group_expected(
+    n: np.ndarray, s: np.ndarray, b: np.ndarray, group: np.ndarray, n_groups: int
+) -> ExpectedGroups:
+    """Groups of bins with an expected background.
+
+    Parameters
+    ----------
+    n, s, b : array, shape (m,)
+        As in `ExpectedBins`.
+    group : int array, shape (m,)
+        Number of each bin's group.
+    n_groups : int
+    """
+    signal, background, counts = (np.bincount(group, values, n_groups) for values in (s, b, n))
+    reached = s > 0
+    lowest = np.full(n_groups, np.inf)
+    np.minimum.at(lowest, group[reached], b[reached] / s[reached])
+    occupied = n > 0
+    fixed = occupied & ~reached
+    # bins without signal have one prediction at all strengths
+    logs = np.bincount(group[fixed], n[fixed] * np.log(np.maximum(b[fixed], TRUNCATION)), n_groups)
+    kept = occupied & reached
+    return ExpectedGroups(
+        n[kept], s[kept], b[kept], group[kept], signal, counts, 2 * (background - logs), -lowest
+    )
+
+
+def group_measured(
+    n: np.ndarray,
+    s: np.ndarray,
+    b: np.ndarray,
+    n_off: np.ndarray,
+    alpha: np.ndarray,
+    group: np.ndarray,
+    n_groups: int,
+) -> MeasuredGroups:
+    """Groups of bins with a measured background; those where none was measured say nothing.
+
+    Parameters
+    ----------
+    n, s, b, n_off, alpha : array, shape (m,)
+        As in `MeasuredBins`.
+    group : int array, shape (m,)
+    n_groups : int
+    """
+    kept = (s > 0) & (alpha > 0)
+    fixed = ~kept
+    constant = np.bincount(group[fixed], wstat(n[fixed], n_off[fixed], alpha[fixed], b[fixed]), n_groups)
+    n, s, b, n_off, alpha, group = (values[kept] for values in (n, s, b, n_off, alpha, group))
+    signal, counts = (np.bincount(group, values, n_groups) for values in (s, n))
+    return MeasuredGroups(n, s, b, n_off, alpha, group, signal, counts, constant)
 
 
 @dataclass(frozen=True)
@@ -115,80 +267,177 @@ class NormFit:
         return self.stat_null - self.stat
 
 
+@dataclass(frozen=True, eq=False)
+class NormFits:
+    """Result of `fit_norms`: as `NormFit`, an array over the groups each."""
+
+    norm: np.ndarray
+    err: np.ndarray
+    errn: np.ndarray
+    errp: np.ndarray
+    ul: np.ndarray
+    stat: np.ndarray
+    stat_null: np.ndarray
+
+    def __getitem__(self, k: int) -> NormFit:
+        return NormFit(*(float(getattr(self, f.name)[k]) for f in fields(self)))
+
+
 def fit_norm(parts: Sequence[Bins], n_sigma: float = 1.0, n_sigma_ul: float = 2.0) -> NormFit:
-    """Fit the strength c that all bins have in common.
+    """Fit the strength c that all bins have in common: `fit_norms` of one group."""
+    groups = [part.grouped(np.zeros(len(part.n), dtype=int), 1) for part in parts]
+    return fit_norms(groups, n_sigma, n_sigma_ul)[0]
+
+
+def fit_norms(parts: Sequence[Groups], n_sigma: float = 1.0, n_sigma_ul: float = 2.0) -> NormFits:
+    """Fit a strength per group, which all parts have in common.
 
     The statistics are convex in c: the derivative has at most one zero between the strength at which the first prediction
-    turns negative and sum n / sum s.
+    turns negative and sum n / sum s, and Newton's method from beyond a crossing arrives without overshooting.
 
     Parameters
     ----------
-    parts : sequence of ExpectedBins or MeasuredBins
+    parts : sequence of Groups
+        With the same number of groups.
     n_sigma, n_sigma_ul : float
         Of the errors and of the upper limit.
 
     Returns
     -------
-    fit : NormFit
-        All NaN where the signal is zero in every bin.
+    fits : NormFits
+        NaN where the signal is zero in every bin of a group, but for the statistic.
     """
-    total = float(sum(part.s.sum() for part in parts))
-    counts = float(sum(part.n.sum() for part in parts))
-    if not total > 0:
-        value = sum(part.stat(0.0) for part in parts)
-        return NormFit(np.nan, np.nan, np.nan, np.nan, np.nan, value, value)
-    low = max(part.lowest for part in parts)
+    signal = np.sum([part.signal for part in parts], axis=0)
+    low = np.max([part.lowest for part in parts], axis=0)
+    high = np.maximum(np.max([part.highest for part in parts], axis=0), low)
+    seen = (signal > 0) & np.isfinite(high)
 
-    def stat(c: float) -> float:
-        return sum(part.stat(c) for part in parts)
+    def stat(c: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sum([part.stat(c) for part in parts], axis=0))
 
-    def slope(c: float) -> float:
-        return sum(part.slope(c) for part in parts)
+    def derivatives(c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first, second = zip(*(part.derivatives(c) for part in parts), strict=True)
+        return np.sum(first, axis=0), np.sum(second, axis=0)
 
-    high = max(counts / total, low)
-    high += 1e-12 * max(abs(high), 1 / total)
-    start = low
-    if not np.isfinite(low):
-        step = max(abs(high), 1 / total)
-        start = high - step
-        while slope(start) > 0:
-            step *= 2
-            start = high - step
-    if slope(start) >= 0 or high <= start:
-        best = start
-    else:
-        best = float(
-            scipy.optimize.brentq(
-                slope, start, high, xtol=1e-15 * max(abs(high), abs(start)), rtol=1e-13, maxiter=500
-            )
-        )
+    unit = np.where(seen, 1 / np.where(seen, signal, 1.0), 1.0)
+    low, high = np.where(seen, low, 0.0), np.where(seen, high, 0.0)
+    high = high + 1e-12 * np.maximum(np.abs(high), unit)
+    best = _minimum(derivatives, _bracketed(derivatives, low, high, unit, seen), high, signal, seen)
     at_best = stat(best)
-    curvature = sum(part.curvature(best) for part in parts)
-    err = float(np.sqrt(2 / curvature)) if curvature > 0 and best > low else np.nan
+    _, second = derivatives(best)
+    curved = seen & (second > 0) & (best > low)
+    err = np.where(curved, np.sqrt(2 / np.where(curved, second, 1.0)), np.nan)
 
-    def crossing(start: float, rise: float, side: int) -> float:
+    def crossing(start: np.ndarray, rise: float, side: int) -> np.ndarray:
         """Strength beyond ``start`` where the statistic has risen; NaN where it never does."""
-        target = stat(start) + rise
-        # beyond a rise of `rise` for a linear statistic 2 c sum(s), and for a parabola of the present curvature
-        step = rise / (2 * total) + (np.sqrt(rise) * err if np.isfinite(err) else 0.0)
-        end = start
-        for _ in range(_BRACKETS):
-            end = max(start + side * step, low)
-            if stat(end) >= target:
-                return float(
-                    scipy.optimize.brentq(lambda c: stat(c) - target, *sorted((start, end)), rtol=1e-12)
-                )
-            if end == low:
-                break
-            step *= 2
-        return np.nan
+        base = at_best if start is best else stat(start)
+        # beyond a rise for a linear statistic 2 c sum(s), and for a parabola of the present curvature
+        step = rise / 2 * unit + np.where(curved, np.sqrt(rise) * np.nan_to_num(err), 0.0)
+        return _crossing(stat, derivatives, start, base + rise, side * step, low, seen)
 
-    return NormFit(
-        norm=best,
+    ul = crossing(np.maximum(best, 0.0), n_sigma_ul**2, 1)
+    errn, errp = best - crossing(best, n_sigma**2, -1), crossing(best, n_sigma**2, 1) - best
+    return NormFits(
+        norm=np.where(seen, best, np.nan),
         err=err,
-        errn=best - crossing(best, n_sigma**2, -1),
-        errp=crossing(best, n_sigma**2, 1) - best,
-        ul=crossing(max(best, 0.0), n_sigma_ul**2, 1),
+        errn=errn,
+        errp=errp,
+        ul=ul,
         stat=at_best,
-        stat_null=stat(0.0),
+        stat_null=stat(np.zeros(len(signal))),
     )
+
+
+_Derivatives = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _bracketed(
+    derivatives: _Derivatives, low: np.ndarray, high: np.ndarray, unit: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
+    """Strengths below the minimum: ``low`` where it is finite, else so far down that the statistic falls."""
+    is_open = ~np.isfinite(low)
+    if not is_open.any():
+        return low
+    step = np.maximum(np.abs(high), unit)
+    start = np.where(is_open, high - step, low)
+    for _ in range(_MOST_DOUBLINGS):
+        rises = is_open & seen & (derivatives(start)[0] > 0)
+        if not rises.any():
+            break
+        step = np.where(rises, 2 * step, step)
+        start = np.where(rises, high - step, start)
+    return start
+
+
+def _minimum(
+    derivatives: _Derivatives, low: np.ndarray, high: np.ndarray, signal: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
+    """Zero of the increasing first derivative between two strengths; ``low`` where it is above zero there already."""
+    slope, _ = derivatives(low)
+    at_low = (slope >= 0) | (high <= low) | ~seen
+    left, right, c = low.copy(), high.copy(), 0.5 * (low + high)
+    last = right - left
+    width = np.maximum(np.abs(left), np.abs(right))
+    moving = ~at_low
+    for _ in range(_MOST_STEPS):
+        if not moving.any():
+            break
+        slope, curvature = derivatives(c)
+        left, right = np.where(slope < 0, c, left), np.where(slope > 0, c, right)
+        with np.errstate(all="ignore"):
+            # Newton on 1 / (signal - slope / 2): exact where one bin decides
+            trial = c - slope / curvature * np.maximum(signal - 0.5 * slope, 0.0) / signal
+            # a step that does not halve the one before is not believed
+            good = (trial > left) & (trial < right) & (2 * np.abs(trial - c) <= np.abs(last))
+            near = _NEAR / np.sqrt(np.where(curvature > 0, curvature, np.inf))
+        trial = np.where(good, trial, 0.5 * (left + right))
+        last = np.where(moving, trial - c, last)
+        least = np.maximum(np.where(good, near, 0.0), _ROUNDING * width)
+        done = (slope == 0) | (np.abs(last) <= least)
+        c = np.where(moving & (slope != 0), trial, c)
+        moving &= ~done
+    c = np.where(at_low, low, c)
+    # where zero itself is best, as without any counts, the search ends within rounding of it
+    return np.where(np.abs(c) <= 10 * _ROUNDING * width, 0.0, c)
+
+
+def _crossing(
+    stat: Callable[[np.ndarray], np.ndarray],
+    derivatives: _Derivatives,
+    start: np.ndarray,
+    target: np.ndarray,
+    step: np.ndarray,
+    low: np.ndarray,
+    seen: np.ndarray,
+) -> np.ndarray:
+    """Strength from ``start`` in the direction of ``step`` where a convex statistic reaches a value; NaN where it never does."""
+    side = np.sign(step)
+    inside, c = start.copy(), np.maximum(start + step, low)
+    missing = ~seen
+    for _ in range(_MOST_DOUBLINGS):
+        below = ~missing & (stat(c) < target)
+        missing |= below & (side < 0) & (c <= low)
+        below &= ~missing
+        if not below.any():
+            break
+        inside = np.where(below, c, inside)
+        step = np.where(below, 2 * step, step)
+        c = np.where(below, np.maximum(start + step, low), c)
+    outside, moving = c.copy(), ~missing
+    for _ in range(_MOST_STEPS):
+        if not moving.any():
+            break
+        above = stat(c) - target
+        slope, _ = derivatives(c)
+        outside, inside = np.where(above >= 0, c, outside), np.where(above < 0, c, inside)
+        with np.errstate(all="ignore"):
+            trial = c - above / slope
+            between = (side * (trial - inside) > 0) & (side * (outside - trial) > 0)
+            # at the wall of a logarithm tangents are too steep to move
+            is_wall = (np.abs(above) > _CLOSE) & (np.abs(trial - c) < _CLOSE * np.abs(outside - inside))
+        trial = np.where(between & ~is_wall, trial, 0.5 * (inside + outside))
+        least = np.maximum(_NEAR * np.abs(start - c), _ROUNDING * np.maximum(np.abs(start), np.abs(c)))
+        done = (np.abs(trial - c) <= least) | (above == 0)
+        c = np.where(moving & (above != 0), trial, c)
+        moving &= ~done
+    return np.where(missing, np.nan, c)
