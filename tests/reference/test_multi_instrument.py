@@ -8,7 +8,8 @@ import astropy.units as u
 import numpy as np
 import pytest
 
-from dl3flow.data.dataset import FitData, FluxPointsData
+from dl3flow.data.dataset import Dataset, FitData, FluxPointsData
+from dl3flow.estimators import TABLES
 from dl3flow.fit.likelihood import build_likelihood
 from dl3flow.fit.minimise import fit
 from dl3flow.io.fits_datasets import read_fits_dataset
@@ -22,6 +23,11 @@ FERMI = "fermi-3fhl-crab/Fermi-LAT-3FHL"
 # The reference's statistic of the map at the file's values, with its kernels divided by 20 as ours are, instead of by 4,
 # its default here: -12756.57, -12752.42, -12751.72, -12751.56 for 4, 10, 20, 40.
 CONVERGED = -12751.7245
+# of an error, and of the value: the reference's kernels of the map are not converged, the spectrum has none
+NEAR = {
+    "fermi": {"norm": 0.02},
+    "hess": {"norm": 1e-3, "norm_err": 1e-4, "norm_ul": 1e-4, "npred": 1e-4, "ts": 1e-6},
+}
 NAMES = ("Fermi-LAT", "HESS", "HAWC")
 
 
@@ -95,3 +101,37 @@ def test_joint_fit(datasets: list[FitData], models: Models, case: dict[str, Any]
         p = next(p for full, p in result.models.parameters().items() if full.endswith(f".{name}"))
         assert p.value == pytest.approx(row["value"], abs=0.02 * row["error"]), name
         assert p.error == pytest.approx(row["error"], rel=0.02), name
+
+
+@pytest.mark.parametrize("instrument", ["fermi", "hess"])
+def test_flux_points(instrument: str, datasets: list[FitData], models: Models, case: dict[str, Any]) -> None:
+    """Points of one instrument about the joint spectrum, whose shape is that of the reference's fit."""
+    expected = case["flux_points"][instrument]
+    dataset = datasets[("fermi", "hess").index(instrument)]
+    assert isinstance(dataset, Dataset)
+    rows = {row["name"]: row["value"] for row in reversed(case["fits"]["joint"]["parameters"])}
+    names = {f"Crab Nebula.{name}": name for name in ("amplitude", "reference", "alpha", "beta")}
+    names["Fermi-LAT-bkg.norm"] = "norm"
+    parameters = models.parameters()
+    best = {full: replace(parameters[full], value=rows[name]) for full, name in names.items()}
+    result = replace(fit([dataset], models), models=models.with_parameters(best))
+    unit = u.Unit(expected["e_ref_unit"])
+    edges = u.Quantity([*expected["e_min"], expected["e_max"][-1]], unit)
+    entry = {
+        "name": "flux_points",
+        "source": "Crab Nebula",
+        "energy": {"edges": [f"{edge!r} {unit}" for edge in edges.value.tolist()]},
+    }
+    estimate, options = TABLES.bind(entry, "points")
+    table = estimate([dataset], result, **options).table
+    assert len(table) == len(expected["norm"])
+    assert np.asarray(table["counts"]).tolist() == expected["counts"]
+    assert table["ref_dnde"].to_value("cm-2 s-1 TeV-1") == pytest.approx(
+        np.array(expected["ref_dnde"]), rel=3e-5
+    )
+    apart = np.abs(np.asarray(table["norm"]) - expected["norm"]) / expected["norm_err"]
+    assert np.all(apart < NEAR[instrument]["norm"])
+    for name in ("norm_err", "norm_ul", "npred", "ts"):
+        if name in expected:
+            near = NEAR[instrument].get(name, 3e-3)
+            assert np.asarray(table[name]) == pytest.approx(np.array(expected[name]), rel=near), name
