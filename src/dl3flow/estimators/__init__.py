@@ -1,8 +1,10 @@
 """DL3 or DL4, with or without a fit, to DL5: one line here makes an estimator known."""
 
 from dl3flow.estimators import butterfly as butterfly
+from dl3flow.estimators import combined_significance as combined_significance
 from dl3flow.estimators import excess_map as excess_map
 from dl3flow.estimators import flux_points as flux_points
+from dl3flow.estimators import flux_profile as flux_profile
 from dl3flow.estimators import light_curve as light_curve
 from dl3flow.estimators import phasogram as phasogram
 from dl3flow.estimators import residual_map as residual_map
