@@ -239,13 +239,16 @@ class FluxPoints:
 
 @dataclass(frozen=True, eq=False)
 class LightCurve:
-    """Flux of one source in time bins and one energy range.
+    """Flux of one source in bins of time, in one or several bands of energy.
 
     Attributes
     ----------
-    table : QTable, one row per time bin
-        time_min, time_max (MJD, TT), e_min, e_max, e_ref and the columns of `FluxPoints`.
+    table : QTable, one row per bin and band, in order of time, then energy
+        time_min, time_max (MJD, TT), e_min, e_max, e_ref and the columns of `FluxPoints`; ``livetime``, ``dataset`` and, with
+        Bayesian blocks, ``block`` (-1 for a bin in none) of the bin.
     meta : mapping
+        Those of `FluxPoints`, ``n_bands``, ``labels`` of the bins, ``variability`` (a mapping per band), ``blocks`` (ends and
+        fluxes of each) and ``summary`` (label and number or text, for the report).
     """
 
     table: QTable

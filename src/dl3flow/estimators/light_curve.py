@@ -1,93 +1,235 @@
-"""Estimator ``light_curve``: the flux of one source in time bins."""
+"""Estimator ``light_curve``: the flux of one source in bins of time."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import astropy.units as u
+import numpy as np
 from astropy.table import QTable
 
 from dl3flow.data.dataset import Dataset, FitData
 from dl3flow.data.products import FitResult, LightCurve
+from dl3flow.data.slices import Slice
 from dl3flow.errors import InputError
-from dl3flow.estimators.norms import (
-    Sigmas,
-    find_source,
-    norm_row,
-    point_meta,
-    reference_columns,
-    selected_bins,
-    snapped_edges,
-    with_counts,
-)
+from dl3flow.estimators.norms import Sigmas, point_meta, with_counts
 from dl3flow.estimators.registry import TABLES
-from dl3flow.geometry.axis import EnergyRange
+from dl3flow.estimators.slices import (
+    EnergyBands,
+    find_blocks,
+    good_times,
+    joined,
+    measure_slice,
+    ordered,
+    slice_rows,
+    source_of,
+)
+from dl3flow.estimators.variability import describe_variability
+from dl3flow.models.source import Models
+from dl3flow.reduce.time_bins import TimeBinning, TimeBins, bins_of_spans, plan_time_bins
+from dl3flow.units import FLUX
+
+RUN = TimeBinning("run")
+# gammapy's: a dataset that ends with an interval belongs to it in spite of rounding
+_TOLERANCE = 1e-6 / 86400
 
 
-@TABLES.register()
+def _probability(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ValueError(f"expected a probability between 0 and 1, found {value!r}")
+    return float(value)
+
+
+Probability = Annotated[float, _probability]
+
+
+def join_light_curve(
+    slices: Sequence[Slice],
+    models: Models,
+    *,
+    source: str,
+    energy: EnergyBands | None = None,
+    time: TimeBins = RUN,
+    blocks: Probability | None = None,
+    rows: Literal["bins", "blocks"] = "bins",
+    n_sigma: Sigmas = 1.0,
+    n_sigma_ul: Sigmas = 2.0,
+    told: Sequence[str] = (),
+) -> LightCurve:
+    """Light curve of slices that were measured one by one.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+    models : Models
+        Those that the slices were measured with.
+    source, energy, time, blocks, rows, n_sigma, n_sigma_ul
+        As of `light_curve`.
+    told : sequence of str
+        Further warnings.
+
+    Returns
+    -------
+    curve : LightCurve
+
+    Raises
+    ------
+    InputError
+        If there is no such source, or no slice has a result.
+    """
+    found = source_of(models, source, "estimator light_curve")
+    bins = ordered(slices)
+    fitted = slice_rows(bins, found, n_sigma, n_sigma_ul)
+    measures, summary, warnings = describe_variability(bins, fitted)
+    if rows == "blocks" and blocks is None:
+        raise InputError("estimator light_curve: rows of blocks need `blocks`, such as `blocks: 0.05`")
+    shown, facts = bins, {}
+    if blocks is not None:
+        places = find_blocks(bins, fitted, blocks)
+        merged = [joined([bins[k] for k in place]) for place in places]
+        in_blocks = slice_rows(merged, found, n_sigma, n_sigma_ul)
+        facts = {"blocks": _block_facts(in_blocks), "blocks_p0": blocks}
+        summary.append(["Bayesian blocks", f"{len(places)} (p0 {blocks:g})"])
+        if rows == "blocks":
+            shown, fitted = merged, in_blocks
+        else:
+            number = {k: n for n, place in enumerate(places) for k in place}
+            n_bands = len(fitted) // len(bins)
+            fitted = [{**row, "block": number.get(k // n_bands, -1)} for k, row in enumerate(fitted)]
+    bands = next(each.bands for each in bins if not each.failure)
+    edges = u.Quantity([*(band.edges[0] for band in bands), bands[-1].edges[1]])
+    meta = point_meta(source, n_sigma, n_sigma_ul, edges, None if energy is None else energy.edges)
+    failures = [f"the bin {each.label} has no result: {each.failure}" for each in bins if each.failure]
+    notes = dict.fromkeys(f"the bin {each.label}: {text}" for each in bins for text in each.warnings)
+    return LightCurve(
+        _table(fitted),
+        {
+            **meta,
+            **facts,
+            "warnings": [*meta["warnings"], *told, *failures, *notes, *warnings],
+            "n_bands": len(bands),
+            "time": time.kind,
+            "labels": [each.label for each in shown],
+            "variability": measures,
+            "summary": summary,
+        },
+    )
+
+
+@TABLES.register(bins=plan_time_bins, binned_by="time", join=join_light_curve)
 def light_curve(
     datasets: Sequence[FitData],
     result: FitResult,
     *,
     source: str,
-    energy: EnergyRange | None = None,
-    time: Literal["run"] = "run",
+    energy: EnergyBands | None = None,
+    time: TimeBins = RUN,
+    blocks: Probability | None = None,
+    rows: Literal["bins", "blocks"] = "bins",
     n_sigma: Sigmas = 1.0,
     n_sigma_ul: Sigmas = 2.0,
 ) -> LightCurve:
-    """Fit the norm of a source's best-fit spectrum in each dataset alone, all else fixed at the best fit.
+    """Fit the norm of a source's spectrum in each bin of time, all else as in the best fit or as the models stand.
 
     Parameters
     ----------
     datasets : sequence of Dataset
-        Of a joint fit: one time bin each, from the start of its first to the end of its last good time interval.
+        One per run, or per part of a run. Those whose good times lie in one bin are fitted jointly; of bins of a width or
+        intervals, a dataset that reaches beyond is left out with a warning: a workflow cuts it out of the events.
     result : FitResult
     source : str
     energy : Axis, optional
-        The bins from its low to its high end, each moved to the nearest edge of the data, are joined; all by default.
-    time : 'run'
-        One bin per dataset.
+        Energy bands, their edges moved to the nearest edges of the data; one band of all energies by default.
+    time : TimeBinning
+        A bin per dataset (run), per night, on a grid, or in intervals.
+    blocks : float, optional
+        Bins are joined to Bayesian blocks, which cut a constant light curve with this probability. The fitness is the
+        likelihood itself.
+    rows : 'bins' or 'blocks'
+        What a row of the table is; with bins, ``block`` numbers the blocks and ``meta["blocks"]`` holds their fluxes.
     n_sigma, n_sigma_ul : float
+        Of the errors and upper limits.
 
     Returns
     -------
     curve : LightCurve
-        In order of time; flux columns refer to the energy range of the row.
+        In order of time and energy; flux columns refer to the energies of the row. ``meta["variability"]`` as
+        `describe_variability` gives it.
 
     Raises
     ------
     InputError
-        If the fit has no such source, or an observation no energy bin in the range.
+        If the fit has no such source, or no bin a result.
     """
-    found = find_source(result, source, "estimator light_curve")
-    datasets, told = with_counts(datasets)
-    if not datasets:
+    counted, told = with_counts(datasets)
+    if not counted:
         raise InputError(
             "estimator light_curve: the fit has flux points only, and no counts to make a light curve of"
         )
-    rows = []
-    for dataset in datasets:
-        edges = dataset.energy.edges if energy is None else snapped_edges(dataset.energy, energy.edges)
-        keep = dataset.mask & dataset.energy.contains_bin(edges[0], edges[-1])[:, None, None]
-        columns = {name: value[0] for name, value in reference_columns(found, edges[:1], edges[-1:]).items()}
-        row = norm_row([selected_bins(dataset, result.models, found)(keep)], n_sigma, n_sigma_ul)
-        rows.append({**_interval(dataset), **columns, **row, "dataset": dataset.name})
-    rows.sort(key=lambda row: row["time_min"])
-    table = QTable({name: _column([row[name] for row in rows]) for name in rows[0]})
-    ends = u.Quantity([table["e_min"][0], table["e_max"][0]])
-    meta = point_meta(source, n_sigma, n_sigma_ul, ends, None if energy is None else energy.edges)
-    return LightCurve(table, {**meta, "warnings": [*meta["warnings"], *told], "time": time})
+    groups, outside = _groups(counted, time)
+    if outside:
+        told = [*told, f"no bin holds the times of {', '.join(outside)}: these datasets are left out"]
+    slices = [measure_slice(label, own, result.models, source, energy, ends) for label, ends, own in groups]
+    return join_light_curve(
+        slices,
+        result.models,
+        source=source,
+        energy=energy,
+        time=time,
+        blocks=blocks,
+        rows=rows,
+        n_sigma=n_sigma,
+        n_sigma_ul=n_sigma_ul,
+        told=told,
+    )
 
 
-def _interval(dataset: Dataset) -> dict[str, u.Quantity]:
-    gti = dataset.gti
-    if not len(gti.start):
-        raise InputError(
-            f"estimator light_curve: dataset '{dataset.name}' has no good time intervals, so its times are not known: take a fit "
-            "without it"
-        )
-    ends = (gti.reference + gti.start.min(), gti.reference + gti.stop.max())
-    return {name: t.tt.mjd * u.d for name, t in zip(("time_min", "time_max"), ends, strict=True)}
+def _groups(
+    datasets: Sequence[Dataset], time: TimeBinning
+) -> tuple[list[tuple[str, tuple[float, float] | None, list[Dataset]]], list[str]]:
+    """Label, ends and datasets of each bin, and the names of those in none."""
+    if time.kind == "run":
+        return [(dataset.name, None, [dataset]) for dataset in datasets], []
+    spans = dict(enumerate(good_times([dataset]) for dataset in datasets))
+    found, left = [], set(spans)
+    for each in bins_of_spans(time, spans, {}):
+        if each.low is None or each.high is None:
+            ends, held = None, each.obs_ids
+        else:
+            low, high = ends = each.low, each.high
+            held = tuple(
+                k
+                for k in each.obs_ids
+                if low - _TOLERANCE <= spans[k][0] and spans[k][1] <= high + _TOLERANCE
+            )
+        if held:
+            found.append((each.label, ends, [datasets[k] for k in held]))
+            left -= set(held)
+    return found, [datasets[k].name for k in sorted(left)]
 
 
-def _column(values: list[object]) -> object:
-    return u.Quantity(values) if isinstance(values[0], u.Quantity) else values
+def _block_facts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Ends, energies and fluxes of blocks as plain numbers: MJD (TT), TeV, cm-2 s-1."""
+    return [
+        {
+            "time_min": row["low"],
+            "time_max": row["high"],
+            **{name: float(row[name].to_value(u.TeV)) for name in ("e_min", "e_max")},
+            **{
+                f"flux{name[4:]}": float(row[name] * row["ref_flux"].to_value(FLUX))
+                for name in ("norm", "norm_err", "norm_errn", "norm_errp", "norm_ul")
+            },
+            "ts": float(row["ts"]),
+        }
+        for row in rows
+    ]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> QTable:
+    """Columns of rows, the times first."""
+    names = {"low": "time_min", "high": "time_max"}
+    columns = {names.get(name, name): _column([row[name] for row in rows]) for name in rows[0]}
+    return QTable({**columns, **{name: columns[name] * u.d for name in names.values()}})
+
+
+def _column(values: list[Any]) -> Any:
+    return u.Quantity(values) if isinstance(values[0], u.Quantity) else np.array(values)

@@ -341,12 +341,15 @@ def _write_points(
     path: Path, table: QTable, meta: Mapping[str, Any], provenance: Provenance, *, is_curve: bool
 ) -> None:
     plain = Table()
+    n_bands = int(meta.get("n_bands", 1)) if is_curve else 1
     for name in table.colnames:
         values = table[name]
         unit = values.unit if isinstance(values, u.Quantity) else None
         data = np.asarray(values.value if isinstance(values, u.Quantity) else values)
-        if is_curve and name not in _TIMES and data.dtype.kind != "U":
-            data = data[:, np.newaxis]  # one bin of energy
+        if is_curve:
+            # the field has a row per time, with a value per band of energy
+            is_of_time = name in _TIMES or data.dtype.kind == "U"
+            data = data[::n_bands] if is_of_time else data.reshape(-1, n_bands)
         if name in _OF_DATASETS:
             data = data[..., np.newaxis]
         plain[name] = Column(data, unit=None if unit == u.dimensionless_unscaled else unit)
@@ -400,8 +403,16 @@ def read_points(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
 
 def _read_rows(path: Path) -> tuple[dict[str, Any], Mapping[str, Any], dict[str, Any]]:
     table, facts, meta = _read_ecsv_points(path) if path.suffix == ".ecsv" else _read_fits_points(path)
-    rows = {name: _flat(table[name], name, len(table), path) for name in table.colnames}
-    return rows, facts, meta
+    n_bands = _bands_per_row(table)
+    rows = {name: _flat(table[name], name, len(table), path, n_bands) for name in table.colnames}
+    return rows, facts, {**meta, "n_bands": n_bands} if n_bands > 1 else meta
+
+
+def _bands_per_row(table: Table) -> int:
+    """Bands of energy of a light curve; one for any other table."""
+    if not len(table) or any(name not in table.colnames for name in (*_TIMES, "norm")):
+        return 1
+    return max(int(np.size(table["norm"])) // len(table), 1)
 
 
 def _read_points(path: Path) -> tuple[QTable, dict[str, Any]]:
@@ -420,7 +431,8 @@ def _read_points(path: Path) -> tuple[QTable, dict[str, Any]]:
             raise InputError(
                 f"{path}: the column '{name}' has the unit '{u.Quantity(rows[name]).unit}', expected one like '{unit}'"
             )
-    own = meta or {"sed_type": sed_type, **({"ul_conf": facts["UL_CONF"]} if "UL_CONF" in facts else {})}
+    known = {"sed_type": sed_type, **({"ul_conf": facts["UL_CONF"]} if "UL_CONF" in facts else {})}
+    own = meta if set(meta) - {"n_bands"} else {**known, **meta}
     return QTable(rows), own
 
 
@@ -435,18 +447,19 @@ def _reference_day(facts: Mapping[str, Any], path: Path) -> float:
         ) from None
 
 
-def _flat(column: Any, name: str, n_rows: int, path: Path) -> Any:
-    """Values of a column without the field's axes of length one; dimensionless ones as plain numbers."""
+def _flat(column: Any, name: str, n_rows: int, path: Path, n_bands: int = 1) -> Any:
+    """Values of a column without the field's axes: a row per band of energy; dimensionless ones as plain numbers."""
     masked = np.ma.asarray(column)
     # what an ECSV table masks is not known
     data = np.asarray(masked.filled(np.nan) if masked.dtype.kind == "f" else masked)
     if name in _SCANS and n_rows and data.size % n_rows == 0:
         return data.reshape(n_rows, -1)
-    if data.size != n_rows:
-        raise InputError(
-            f"{path}: the column '{name}' has {data.size} values in {n_rows} rows: keep one energy and one dataset"
-        )
-    data = data.reshape(n_rows)
+    if data.size == n_rows < n_rows * n_bands:
+        data = np.repeat(data.reshape(n_rows), n_bands)
+    if data.size != n_rows * n_bands:
+        kept = "one dataset" if n_bands > 1 else "one energy and one dataset"
+        raise InputError(f"{path}: the column '{name}' has {data.size} values in {n_rows} rows: keep {kept}")
+    data = data.reshape(n_rows * n_bands)
     unit = column.unit
     if isinstance(unit, u.UnrecognizedUnit):
         raise InputError(f"{path}: the column '{name}' has the unknown unit '{unit}': correct it")
