@@ -10,6 +10,7 @@ from dl3flow.kernels.significance import chi2_sigma
 def test_one_degree_of_freedom_is_the_root() -> None:
     root = np.array([1e-4, 0.3, 1.0, 5.0, 30.0, 35.9, 60.0, 400.0])
     assert chi2_sigma(root**2, 1) == pytest.approx(root, rel=1e-6)
+    assert float(chi2_sigma(np.array(2500.0), np.array(1))) == pytest.approx(50)
 
 
 def test_several_are_those_of_the_tables() -> None:

@@ -3,6 +3,7 @@
 from dl3flow.estimators import butterfly as butterfly
 from dl3flow.estimators import combined_significance as combined_significance
 from dl3flow.estimators import excess_map as excess_map
+from dl3flow.estimators import find_sources as find_sources
 from dl3flow.estimators import flux_points as flux_points
 from dl3flow.estimators import flux_profile as flux_profile
 from dl3flow.estimators import light_curve as light_curve

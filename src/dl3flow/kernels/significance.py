@@ -21,8 +21,8 @@ def chi2_sigma(ts: np.ndarray, n_dof: np.ndarray) -> np.ndarray:
     ts, n_dof = (np.asarray(v, dtype=float) for v in np.broadcast_arrays(ts, n_dof))
     usable = (n_dof > 0) & (ts > 0)
     a, x = np.where(usable, n_dof, 1.0) / 2, np.where(usable, ts, 1.0) / 2
-    tail = gammaincc(a, x)
-    log_p = np.log(np.maximum(tail, _SMALL))
+    tail = np.asarray(gammaincc(a, x))
+    log_p = np.array(np.log(np.maximum(tail, _SMALL)))
     is_far = tail <= _SMALL
     if is_far.any():
         log_p[is_far] = _log_far_tail(a[is_far], x[is_far])

@@ -3,6 +3,7 @@
 from dl3flow.plots import butterfly as butterfly
 from dl3flow.plots import combined_significance as combined_significance
 from dl3flow.plots import dataset as dataset
+from dl3flow.plots import find_sources as find_sources
 from dl3flow.plots import fit as fit
 from dl3flow.plots import flux_points as flux_points
 from dl3flow.plots import flux_profile as flux_profile
