@@ -36,6 +36,7 @@ LEVELS = {
     "plugins": 6,
     "checks": 6,
     "findings": 6,
+    "pictures": 6,
     "digest": 6,
     "cli": 6,
     "__main__": 6,

@@ -161,15 +161,48 @@ def _inspect(words: list[str]) -> int:
     parser.add_argument(
         "--plugins", type=Path, nargs="+", default=[], help="your own models that the file was made with"
     )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="PICTURE",
+        help="draw the content into this .svg or .png instead of telling it",
+    )
+    parser.add_argument(
+        "--style", type=Path, metavar="FILE", help="matplotlib style file with which the picture is drawn"
+    )
     given = parser.parse_args(words)
 
-    from dl3flow.io.inspection import inspect_file
     from dl3flow.plugins import load_plugins
 
     load_plugins(given.plugins)
+    if given.plot is not None:
+        return _draw(given.file, given.plot, given.style)
+
+    from dl3flow.io.inspection import inspect_file
+
     rows = inspect_file(given.file)
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:{width}}  {text}" for name, text in rows))
+    return 0
+
+
+def _draw(path: Path, picture: Path, style_file: Path | None) -> int:
+    from dl3flow.io.files import check_regular_file, read_text, write_product
+    from dl3flow.pictures import read_for_picture
+    from dl3flow.plots import PLOTS, style
+    from dl3flow.plots.style_file import parse_style, split_style
+
+    if picture.suffix not in (".svg", ".png"):
+        raise InputError(f"--plot: '{picture}' is no picture: give it the ending .svg or .png")
+    settings = {} if style_file is None else split_style(read_text(style_file), str(style_file))
+    name, product = read_for_picture(check_regular_file(path))
+    if name not in PLOTS.names():
+        raise InputError(f"{path}: there is no plot for '{name}': {choices(name, PLOTS.names())}")
+    with style.restyled(parse_style(settings, str(style_file))):
+        figure = PLOTS.find(name, "plot")(product, None)
+        style.name_analysis(figure, path.name)
+        write_product(picture, lambda temporary: style.save(figure, temporary))
+    print(picture)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 
@@ -19,22 +20,32 @@ def texts(figure):
 
 
 def overlaps(figure):
-    """Pairs of drawn texts whose boxes share more than a rounding of a pixel."""
+    """Pairs of drawn texts, or a text and a legend, whose boxes share more than a rounding of a pixel."""
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     width, height = figure.canvas.get_width_height()
+    legends = figure.findobj(Legend)
+    inside = {text: legend for legend in legends for text in legend.findobj(Text)}
     boxes = []
     for text in texts(figure):
         if hasattr(text, "update_positions"):
             text.update_positions(renderer)
         box = Text.get_window_extent(text, renderer)
-        boxes.append((text.get_text(), box))
-    drawn = [(name, b) for name, b in boxes if b.width > 0 and is_in_view(b, width, height)]
-    return [
-        (one, two)
-        for (one, a), (two, b) in combinations(drawn, 2)
-        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
-    ]
+        boxes.append((text, box))
+    drawn = [(text, b) for text, b in boxes if b.width > 0 and is_in_view(b, width, height)]
+    found = [(one.get_text(), two.get_text()) for (one, a), (two, b) in combinations(drawn, 2) if share(a, b)]
+    for legend in legends:
+        box = legend.get_window_extent(renderer)
+        found += [
+            (text.get_text(), "a legend")
+            for text, b in drawn
+            if inside.get(text) is not legend and share(b, box)
+        ]
+    return found
+
+
+def share(a, b):
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
 
 
 def is_in_view(box, width, height):

@@ -10,8 +10,9 @@ from astropy.table import QTable
 from astropy.time import Time
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts
-from dl3flow.data.events import Gti
+from dl3flow.data.events import EventList, Gti
 from dl3flow.data.maps import Map
+from dl3flow.data.observation import Observation
 from dl3flow.data.products import (
     Butterfly,
     DatasetStat,
@@ -25,6 +26,8 @@ from dl3flow.fit.propagate import butterfly_table
 from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.models.source import BackgroundModel, Component, Models, Parameter, Source
+from dl3flow.simulate.irfs import simulate_irfs
+from dl3flow.simulate.plan import Instrument
 
 CRAB = SkyCoord(83.63, 22.01, unit="deg")
 FLUX = u.Unit("cm-2 s-1 TeV-1")
@@ -208,6 +211,31 @@ def make_phasogram(n: int) -> ProductTable:
     return ProductTable("phasogram", table, {"off_phase": [[0.6, 0.95]]})
 
 
+def make_observation(n: int) -> Observation:
+    """As many hundred events (one for a single bin) in two good times, the last of them outside; toy responses."""
+    n_events = 1 if n == 1 else 100 * n
+    rng = np.random.default_rng(6)
+    offset, angle = rng.rayleigh(0.6, n_events), rng.uniform(0, 360, n_events)
+    radec = CRAB.directional_offset_by(angle * u.deg, offset * u.deg)
+    time = np.sort(rng.uniform(0, 1680, n_events))
+    time[-1] += 1000 * (n > 1)
+    energy = 0.5 * (1 + rng.pareto(1.7, n_events))
+    reference = Time(53343.9, format="mjd", scale="tt")
+    irfs = simulate_irfs(Instrument())
+    return Observation(
+        obs_id=23523,
+        events=EventList(np.arange(n_events), time * u.s, reference, radec, energy * u.TeV),
+        gti=Gti([0, 900] * u.s, [800, 1700] * u.s, reference),
+        pointing=CRAB.directional_offset_by(0 * u.deg, 0.5 * u.deg),
+        deadtime_fraction=0.05,
+        aeff=irfs["aeff"],
+        edisp=irfs["edisp"],
+        psf=irfs["psf"],
+        bkg=irfs["bkg"],
+        meta={"object": "Crab Nebula"},
+    )
+
+
 Example = tuple[Any, FitResult | None]
 # by the name of the picture: a product of so many bins (or sources, or datasets), and the fit that it comes with
 EXAMPLES: dict[str, Callable[[int], Example]] = {
@@ -217,6 +245,8 @@ EXAMPLES: dict[str, Callable[[int], Example]] = {
     "fit": lambda n: (make_result(n), None),
     "flux_points": lambda n: (make_flux_points(n), make_result()),
     "light_curve": lambda n: (make_light_curve(n), None),
+    "observation": lambda n: (make_observation(n), None),
     "phasogram": lambda n: (make_phasogram(n), None),
     "residual_map": lambda n: (make_sky_map("npred", n), None),
+    "responses": lambda n: (simulate_irfs(Instrument()), None),
 }

@@ -9,7 +9,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.visualization.wcsaxes import WCSAxes
 from matplotlib import colormaps
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
@@ -47,7 +47,7 @@ def image(data: Map) -> np.ndarray:
 
 
 def draw_panel(
-    figure: Figure,
+    figure: Figure | SubFigure,
     cell: SubplotSpec,
     geom: SkyGeometry,
     values: np.ndarray,

@@ -191,11 +191,12 @@ def set_log_axis(
     """Logarithmic axis from ``low`` to ``high`` with a few labelled ticks however short or long it is."""
     axis: TickAxis = axes.xaxis if which == "x" else axes.yaxis
     if which == "x":
-        axes.set_xscale("log", nonpositive="clip")
+        # limits first: without a positive value matplotlib finds none by itself
         axes.set_xlim(low, high)
+        axes.set_xscale("log", nonpositive="clip")
     else:
-        axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(low, high)
+        axes.set_yscale("log", nonpositive="clip")
     decades = math.log10(high / low)
     axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
     axis.set_minor_formatter(NullFormatter())
@@ -217,8 +218,8 @@ def set_energy_axis(axes: Axes, low: float, high: float, name: str = "Energy") -
 
 
 def power_label(value: float) -> str:
-    """Tick label of a small or large number: ``2 × 10⁻¹²``."""
-    if value <= 0:
+    """Tick label of a small or large number: ``2×10⁻¹²``."""
+    if value <= 0 or 0.999 < value < 99.5:
         return f"{value:g}"
     exponent = math.floor(math.log10(value) + 1e-9)
     mantissa = value / 10.0**exponent
