@@ -24,7 +24,7 @@ from dl3flow.io.model_parameters import (
     written_unit,
 )
 from dl3flow.io.model_tables import find_source, read_options
-from dl3flow.models.compound import OPERATORS, compound
+from dl3flow.models.compound import OPERATORS, compound, own_parts
 from dl3flow.models.resolve import find_model, flux_power, parameters_of
 from dl3flow.models.source import Component
 from dl3flow.models.spatial import SPATIAL_MODELS
@@ -293,14 +293,3 @@ def file_places(component: Component, part: str) -> list[tuple[int, str]]:
     order = find_model(component, part, component.kind).companions.get("order", ())
     places = [(n, p.name) for n, p in enumerate(component.parameters)]
     return sorted(places, key=lambda place: order.index(place[1]) if place[1] in order else len(order))
-
-
-def own_parts(component: Component) -> tuple[Component, ...]:
-    """Parts of a compound with the values that the compound has, under their own names."""
-    found, start = [], 0
-    for part in component.parts:
-        stop = start + len(part.parameters)
-        own = zip(component.parameters[start:stop], part.parameters, strict=True)
-        found.append(replace(part, parameters=tuple(replace(new, name=old.name) for new, old in own)))
-        start = stop
-    return tuple(found)

@@ -83,3 +83,14 @@ def compound(operator: str, first: Component, second: Component) -> Component:
         names.append(name)
         renamed.append(replace(parameter, name=name))
     return Component("compound", (*first.parameters, *renamed), {"operator": operator}, (first, second))
+
+
+def own_parts(component: Component) -> tuple[Component, ...]:
+    """Parts of a compound with the values that the compound has, under their own names."""
+    found, start = [], 0
+    for part in component.parts:
+        stop = start + len(part.parameters)
+        own = zip(component.parameters[start:stop], part.parameters, strict=True)
+        found.append(replace(part, parameters=tuple(replace(new, name=old.name) for new, old in own)))
+        start = stop
+    return tuple(found)
