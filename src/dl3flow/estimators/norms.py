@@ -36,7 +36,17 @@ def _positive(value: object) -> float:
     return float(value)
 
 
+def _norms(value: object) -> list[float]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"expected a list of numbers from 0 on, found {value!r}")
+    wrong = [v for v in value if isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v < np.inf]
+    if wrong:
+        raise ValueError(f"expected numbers from 0 on, found {wrong[0]!r}")
+    return [float(v) for v in value]
+
+
 Sigmas = Annotated[float, _positive]
+Norms = Annotated[list[float], _norms]
 
 
 def find_source(result: FitResult, name: str, where: str) -> Source:
@@ -235,21 +245,24 @@ def profile_columns(
     columns : dict of arrays, shape (n_points, n_norms)
         norm_scan and stat_scan.
     """
-    at = _norms_around(columns) if norms is None else np.unique(np.asarray(norms, dtype=float))
+    at = scanned_norms(columns, norms)
     n_points = len(columns["norm"])
     stat = [np.sum([part.stat(np.full(n_points, c)) for part in parts], axis=0) for c in at]
     return {"norm_scan": np.tile(at, (n_points, 1)), "stat_scan": np.array(stat).T}
 
 
-def _norms_around(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def scanned_norms(columns: Mapping[str, np.ndarray], norms: Sequence[float] | None = None) -> np.ndarray:
+    """Increasing norms of `profile_columns`: those asked for, or those around the best ones."""
+    if norms is not None:
+        return np.asarray(np.unique(norms), dtype=float)
     pairs = [(columns["norm"], columns[name]) for name in ("norm_err", "norm_errp")]
     known = [(n, e) for norms, errors in pairs for n, e in zip(norms, errors, strict=True) if np.isfinite(e)]
     around = [norm + k * error for norm, error in known for k in _SCANNED]
-    norms = np.unique(np.maximum([0.0, *around], 0.0))
+    ordered = np.unique(np.maximum([0.0, *around], 0.0))
     # norms of several points that nearly coincide say nothing more
     least = _APART * min((error for _, error in known), default=0.0)
     kept = [0.0]
-    for norm in norms:
+    for norm in ordered:
         if norm > kept[-1] + least:
             kept.append(float(norm))
     return np.array(kept)

@@ -333,7 +333,7 @@ def fit_norms(parts: Sequence[Groups], n_sigma: float = 1.0, n_sigma_ul: float =
         base = at_best if start is best else stat(start)
         # beyond a rise for a linear statistic 2 c sum(s), and for a parabola of the present curvature
         step = rise / 2 * unit + np.where(curved, np.sqrt(rise) * np.nan_to_num(err), 0.0)
-        return _crossing(stat, derivatives, start, base + rise, side * step, low, seen)
+        return find_crossing(stat, derivatives, start, base + rise, side * step, low, seen)
 
     ul = crossing(np.maximum(best, 0.0), n_sigma_ul**2, 1)
     errn, errp = best - crossing(best, n_sigma**2, -1), crossing(best, n_sigma**2, 1) - best
@@ -401,7 +401,7 @@ def _minimum(
     return np.where(np.abs(c) <= 10 * _ROUNDING * width, 0.0, c)
 
 
-def _crossing(
+def find_crossing(
     stat: Callable[[np.ndarray], np.ndarray],
     derivatives: _Derivatives,
     start: np.ndarray,
@@ -410,7 +410,22 @@ def _crossing(
     low: np.ndarray,
     seen: np.ndarray,
 ) -> np.ndarray:
-    """Strength from ``start`` in the direction of ``step`` where a convex statistic reaches a value; NaN where it never does."""
+    """Strengths where a convex statistic reaches a value.
+
+    Parameters
+    ----------
+    stat, derivatives : function
+        As in `Groups`.
+    start, target, step, low : array, shape (n_groups,)
+        Where to look from, what to reach, a first step to try (its sign is the direction), and where the data end.
+    seen : bool array, shape (n_groups,)
+        False leaves a group out.
+
+    Returns
+    -------
+    c : array, shape (n_groups,)
+        NaN where the value is never reached.
+    """
     side = np.sign(step)
     inside, c = start.copy(), np.maximum(start + step, low)
     missing = ~seen
