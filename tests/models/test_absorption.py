@@ -22,11 +22,13 @@ def _power_law(amplitude: float = 2e-11) -> Component:
     )
 
 
-def _absorption(alpha_norm: float = 1.0, kind: str = "ebl_absorption") -> Component:
+def _absorption(alpha_norm: float = 1.0) -> Component:
     """Optical depth 0.3 z per TeV, exactly at the nodes."""
     redshift = np.array([0.0, 1.0])
     options = {"energy": ENERGY, "param": redshift, "values": np.exp(-0.3 * redshift[:, None] * ENERGY)}
-    return Component(kind, (Parameter("redshift", 0.5), Parameter("alpha_norm", alpha_norm)), options)
+    return Component(
+        "ebl_absorption", (Parameter("redshift", 0.5), Parameter("alpha_norm", alpha_norm)), options
+    )
 
 
 def _at(component: Component) -> np.ndarray:
@@ -41,7 +43,7 @@ def test_what_is_left_times_what_is_transmitted_is_the_whole() -> None:
     )
     for whole in (
         compound("mul", _power_law(), _absorption()),
-        compound("mul", _absorption(kind="EBLAbsorptionNormSpectralModel"), _power_law()),
+        compound("mul", _absorption(), _power_law()),
         compound("mul", compound("mul", _power_law(), _absorption()), bend),
         compound("mul", _power_law(), compound("mul", _absorption(), bend)),
     ):
