@@ -41,6 +41,8 @@ class DataSource:
         That of simulated data.
     truth : sequence of mappings
         Simulated sources, as their file says.
+    inputs : mapping of tuple of str
+        Files that simulations read, by role: responses, model_files, plugins.
     """
 
     name: str
@@ -49,6 +51,7 @@ class DataSource:
     simulations: Mapping[int, Job] = field(default_factory=dict)
     index: Job | None = None
     truth: Sequence[Mapping[str, Any]] = ()
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def files(self, obs_id: int) -> dict[str, list[str]]:
         """Files of one observation: that of its ``events``, and those of further ``responses``."""
@@ -113,6 +116,8 @@ class Reduction:
         Writes the spectra as OGIP files.
     model_inputs : mapping of tuple of str
         Files that the models of known sources need, by role: ``plugins``, ``model_files``.
+    told : mapping of mapping
+        Options of each observation's reduction, by obs_id, as plain values.
     """
 
     name: str
@@ -124,6 +129,7 @@ class Reduction:
     further: Further | None = None
     ogip: Job | None = None
     model_inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    told: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +192,29 @@ class Fit:
 
 
 @dataclass(frozen=True, eq=False)
+class SliceJob:
+    """One bin of a light curve or phase curve.
+
+    Attributes
+    ----------
+    step : str
+    job : Job
+    datasets : tuple of (str, int)
+        Reduction and number of the reduced observations that it is measured from.
+    files : mapping of tuple of str
+        DL3 files that it is cut from, by role: ``events``, ``responses``, ``mask``, ``off``, ``off_responses``.
+    models : tuple of str
+        Reductions whose background models it needs, one for each of its runs.
+    """
+
+    step: str
+    job: Job
+    datasets: tuple[tuple[str, int], ...] = ()
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Estimator:
     """One table or map.
 
@@ -202,6 +231,8 @@ class Estimator:
     source : DataSource or None
     obs_ids : tuple of int
         Observations whose events it reads.
+    slices : mapping of SliceJob
+        Bins that it is joined from, by their label.
     """
 
     name: str
@@ -213,6 +244,7 @@ class Estimator:
     reduction: str = ""
     source: DataSource | None = None
     obs_ids: tuple[int, ...] = ()
+    slices: Mapping[str, SliceJob] = field(default_factory=dict)
 
     @property
     def events(self) -> dict[str, list[str]]:

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
+
 from dl3flow.checks import as_mapping, as_text, check_keys, check_name
 from dl3flow.data.index import ObservationEntry
 from dl3flow.digest import digest
 from dl3flow.errors import InputError, choices
 from dl3flow.io.files import read_text
 from dl3flow.io.gadf_index import read_index
+from dl3flow.io.gadf_irf import response_kinds
 from dl3flow.io.models_yaml import model_files, parse_models, with_folder
+from dl3flow.io.pointings import read_pointings
 from dl3flow.io.provenance import canonical_json
 from dl3flow.io.region_files import read_region_file
 from dl3flow.io.yaml import read_yaml
@@ -82,13 +86,87 @@ class Sources:
 
     def _simulated(self, name: str, entry: Mapping[str, Any]) -> DataSource:
         path = Path(as_text(entry["simulate"], f"{self._where}.{name}.simulate"))
-        content = read_yaml(path)
-        simulation = parse_simulation(content, str(path))
+        content, found = _resolved(read_yaml(path), str(path))
+        simulation = parse_simulation(content, str(path), found.models, found.kinds)
         entries = {e.obs_id: e for e in sorted(observation_entries(simulation), key=lambda e: e.obs_id)}
         runs = {run["obs_id"]: {**content, "observations": [run]} for run in content["observations"]}
-        jobs = {obs_id: new_job("simulate_dl3", runs[obs_id], where=str(path)) for obs_id in entries}
+        jobs = {
+            obs_id: new_job("simulate_dl3", runs[obs_id], *found.code, where=str(path)) for obs_id in entries
+        }
         index = new_job("index_dl3", {"entries": [e.to_json() for e in entries.values()]})
-        return DataSource(name, f"{self._results}/dl3/{name}", entries, jobs, index, content["sources"])
+        truth = [*content.get("sources", ()), *_truth(found.models)]
+        root = f"{self._results}/dl3/{name}"
+        return DataSource(name, root, entries, jobs, index, truth, found.inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What the file of a simulation names.
+
+    Attributes
+    ----------
+    models : Models or None
+    kinds : mapping of str
+        HDU_CLASS by HDU_TYPE of the responses.
+    inputs : mapping of tuple of str
+        Files that a job of it reads, by role.
+    code : tuple of str
+        Modules that read them.
+    """
+
+    models: Models | None
+    kinds: Mapping[str, str]
+    inputs: Mapping[str, tuple[str, ...]]
+    code: tuple[str, ...]
+
+
+def _resolved(content: Any, where: str) -> tuple[Any, _Found]:
+    """Content of a simulation file with its models and table of pointings as plain values, and what its files hold."""
+    if not isinstance(content, Mapping):
+        return content, _Found(None, {}, {}, ())
+    plain, models = dict(content), None
+    kinds: Mapping[str, str] = {}
+    inputs: dict[str, tuple[str, ...]] = {}
+    code: list[str] = []
+    if "plugins" in plain:
+        # which finds its files by this module
+        from dl3flow.plugins import load_plugins, plugin_files
+
+        plugins = plugin_files(plain.pop("plugins"), f"{where}: plugins")
+        load_plugins(plugins)
+        inputs["plugins"] = tuple(map(str, plugins))
+    if "pointings" in plain:
+        table = existing_file(as_text(plain.pop("pointings"), f"{where}: pointings"), f"{where}: pointings")
+        given = plain.get("observations") or []
+        plain["observations"] = [*(given if isinstance(given, list) else [given]), *read_pointings(table)]
+    if "models" in plain:
+        plain["models"], models, files = named_models(plain["models"], f"{where}: models")
+        inputs["model_files"] = files
+        code.append("dl3flow.io.models_yaml")
+    instrument = plain.get("instrument")
+    if isinstance(instrument, Mapping) and "irf" in instrument:
+        key = f"{where}: instrument.irf"
+        file = existing_file(as_text(instrument["irf"], key), key)
+        kinds, telescope = response_kinds(file)
+        plain["instrument"] = {**({"telescope": telescope} if telescope else {}), **instrument}
+        inputs["responses"] = (str(file),)
+        code.append("dl3flow.io.gadf_irf")
+    return plain, _Found(models, kinds, inputs, tuple(code))
+
+
+def _truth(models: Models | None) -> list[dict[str, Any]]:
+    """Sources of a model file in the form of the list ``sources``; those of several spectra have no name for their values."""
+    found = []
+    for source in models.sources if models else ():
+        values = {p.name: f"{p.value!r} {p.unit}".strip() for p in source.spectral.parameters}
+        place = {} if source.spatial is None else {p.name: p for p in source.spatial.parameters}
+        if source.spectral.kind == "compound" or source.spatial is None or "lon_0" not in place:
+            continue
+        at = {axis: f"{place[f'{axis}_0'].quantity.to_value(u.deg)!r} deg" for axis in ("lon", "lat")}
+        frame = source.spatial.options.get("frame", "icrs")
+        spectral = {"type": source.spectral.kind, **values}
+        found.append({"name": source.name, "spectral": spectral, "frame": frame, **at})
+    return found
 
 
 def missing_files(source: DataSource, entry: ObservationEntry) -> str:

@@ -549,7 +549,7 @@ FILES = [
     ("half of FITS", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), truncated(p, 0.5)), "it is cut short"),
     ("FITS short in the last HDU", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), truncated(p, 0.97)), "it is cut short"),
     ("a trillion rows", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), declare_more(p)), "it is cut short"),
-    ("header without END", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), no_end(p)), "get it again"),
+    ("header without END", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), no_end(p)), "again"),
     ("bit flipped", lambda p: (p.write_bytes(gzip.decompress(p.read_bytes())), flip(p)), "HDU 'EVENTS': its DATASUM does not match"),
 ]  # fmt: skip
 

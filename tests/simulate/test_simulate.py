@@ -4,22 +4,44 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.time import Time
 from scipy.integrate import quad
 
+from dl3flow.data.events import Gti
 from dl3flow.errors import InputError
 from dl3flow.geometry import fov
 from dl3flow.geometry.axis import Axis
 from dl3flow.irf.bkg import background_rate
 from dl3flow.irf.psf import point_spread
-from dl3flow.simulate.events import draw_background, draw_source, simulate_observation
+from dl3flow.models.resolve import resolve
+from dl3flow.models.source import Component, Models, Parameter
+from dl3flow.simulate.background import draw_background
+from dl3flow.simulate.events import draw_source, simulate_observation
 from dl3flow.simulate.irfs import simulate_irfs
 from dl3flow.simulate.plan import Instrument, observation_entries, parse_simulation
+from dl3flow.simulate.sky import internal_values
 
 DEG = np.pi / 180
 
 
 def rng(seed=1):
     return np.random.Generator(np.random.PCG64(seed))
+
+
+def seconds(total):
+    """A good time interval of that length."""
+    return Gti([0.0] * u.s, [total] * u.s, Time(60000, format="mjd", scale="tt"))
+
+
+def drawn(simulation, source, irfs, total, energy, seed=1):
+    """Photons of a source in the first run's field."""
+    run = simulation.runs[0]
+    at = (run.ra * DEG, run.dec * DEG)
+    return draw_source(source, irfs, at, seconds(total), rng(seed), energy=energy)
+
+
+def place(source):
+    return tuple(source.spatial[name].quantity.to_value("rad") for name in ("lon_0", "lat_0"))
 
 
 def within(observed, expected, n_sigma=4):
@@ -130,13 +152,9 @@ def test_pointing_and_source_in_galactic_coordinates(demo_config):
     }
     del run["wobble"]
     simulation = parse_simulation({**demo_config, "sources": [source], "observations": [run]}, "x.yaml")
-    assert np.degrees(simulation.sources[0].lon) == pytest.approx(266.40499, abs=1e-4)
-    distance = fov.separation(
-        simulation.sources[0].lon,
-        simulation.sources[0].lat,
-        simulation.runs[0].ra * DEG,
-        simulation.runs[0].dec * DEG,
-    )
+    lon, lat = place(simulation.models.sources[0])
+    assert np.degrees(lon) == pytest.approx(266.40499, abs=1e-4)
+    distance = fov.separation(lon, lat, simulation.runs[0].ra * DEG, simulation.runs[0].dec * DEG)
     assert np.degrees(distance) == pytest.approx(1, abs=1e-6)
 
 
@@ -228,9 +246,9 @@ def test_number_of_source_events(demo, irfs):
 
     1e5 s of livetime make the Poisson error 0.5 %, so that an error of a per cent anywhere shows.
     """
-    source, run = demo.sources[0], demo.runs[0]
-    livetime = 1e5
-    energy, lon, lat = draw_source(source, run, demo.energy, irfs, livetime, 2.5, rng())
+    source, livetime = demo.models.sources[0], 1e5
+    found = drawn(demo, source, irfs, livetime, demo.energy)
+    energy, lon, lat = found.energy, found.lon, found.lat
     fall = np.exp(-0.5 * (0.5 / 2.2) ** 2)
 
     def density(x):
@@ -248,7 +266,7 @@ def test_number_of_source_events(demo, irfs):
     cumulative = np.cumsum(psf * 2 * np.pi * r * (r[1] - r[0]), axis=1)
     weight = np.array([density(x) for x in np.log(true)])
     profile = weight @ cumulative / weight.sum()
-    distance = fov.separation(lon, lat, source.lon, source.lat)
+    distance = fov.separation(lon, lat, *place(source))
     for radius in (0.05, 0.1, 0.2):
         share = np.interp(radius * DEG, rad.edges.to_value(u.rad)[1:], profile)
         assert (
@@ -259,8 +277,7 @@ def test_number_of_source_events(demo, irfs):
 
 def test_energies_of_source_events(demo, irfs):
     """At 10 TeV true energy the median migra is 1 and 68 % lie within exp(+-0.15 x 1.03)."""
-    source = demo.sources[0]
-    energy, _, _ = draw_source(source, demo.runs[0], (9.9, 10.1), irfs, 1e9, 2.5, rng(2))
+    energy = drawn(demo, demo.models.sources[0], irfs, 1e9, (9.9, 10.1), seed=2).energy
     assert len(energy) > 20_000
     x = np.log(energy / 10)
     assert np.median(x) == pytest.approx(0, abs=0.005)
@@ -268,9 +285,11 @@ def test_energies_of_source_events(demo, irfs):
 
 
 def test_extended_source_has_its_width(demo, irfs):
-    source = replace(demo.sources[0], sigma=0.3 * DEG)
-    _, lon, lat = draw_source(source, demo.runs[0], (20, 100), irfs, 3e6, 2.5, rng(3))
-    north = np.degrees(lat - source.lat)
+    point = demo.models.sources[0]
+    round_shape = (Parameter("sigma", 0.3, u.deg), Parameter("e", 0.0), Parameter("phi", 0.0, u.deg))
+    source = replace(point, spatial=Component("gauss", (*point.spatial.parameters, *round_shape)))
+    found = drawn(demo, source, irfs, 3e6, (20, 100), seed=3)
+    lon, north = found.lon, np.degrees(found.lat - place(point)[1])
     # psf at > 20 TeV is 0.04 deg: sqrt(0.3^2 + 0.05^2) = 0.304
     assert len(lon) > 1000
     assert north.std() == pytest.approx(0.304, abs=4 * 0.304 / np.sqrt(2 * len(lon)) + 0.01)
@@ -279,8 +298,8 @@ def test_extended_source_has_its_width(demo, irfs):
 def test_background_events_follow_the_table(demo, irfs):
     """Number and distribution in quadrants and energy agree with the rate that the reduction evaluates."""
     run = replace(demo.runs[0], duration=50_000.0)
-    energy, lon, lat = draw_background(irfs["bkg"], run, rng(4))
-    x, y = fov.sky_to_fov(lon, lat, run.ra * DEG, run.dec * DEG)
+    found = draw_background(irfs["bkg"], run.duration, rng(4))
+    energy, x, y = found.energy, found.fov_lon, found.fov_lat
     edges = np.linspace(-2.5, 2.5, 51) * DEG
     centers = 0.5 * (edges[1:] + edges[:-1])
     grid_x, grid_y = np.meshgrid(centers, centers, indexing="ij")
@@ -309,14 +328,24 @@ def test_background_is_not_symmetric_on_the_sky(demo_run, demo):
 
 
 def test_too_many_events_are_refused(demo):
-    bright = replace(demo.sources[0], values=(1.0, 2.6, 1.0))
+    source = demo.models.sources[0]
+    amplitude = replace(source.spectral["amplitude"], value=1.0)
+    spectral = replace(source.spectral, parameters=(amplitude, *source.spectral.parameters[1:]))
+    bright = replace(demo.models, sources=(replace(source, spectral=spectral),))
     with pytest.raises(InputError, match="the source 'Crab' would give .* events in one run: lower its flux"):
-        simulate_observation(replace(demo, sources=(bright,)), 1001)
+        simulate_observation(replace(demo, models=bright), 1001)
 
 
 def test_no_source_and_no_background_is_an_empty_run(demo):
-    dark = replace(demo, sources=(), instrument=replace(demo.instrument, background_rate=0.0))
+    dark = replace(demo, models=Models(()), instrument=replace(demo.instrument, background_rate=0.0))
     assert len(simulate_observation(dark, 1001).events) == 0
+
+
+def flux_of(simulation):
+    """Spectrum of the first source."""
+    component = simulation.models.sources[0].spectral
+    model = resolve(component, "spectral", "test")
+    return lambda energy: model.function(energy, *internal_values(component, model))
 
 
 def test_a_fainter_curved_spectrum(demo_config):
@@ -328,13 +357,13 @@ def test_a_fainter_curved_spectrum(demo_config):
         "beta": 0.1,
         "reference": "1 TeV",
     }
-    source = parse_simulation(changed(demo_config, ("sources", 0, "spectral"), spectral), "x.yaml").sources[0]
-    assert source.flux(np.array([1.0]))[0] == pytest.approx(1e-12)
-    assert source.flux(np.array([np.e]))[0] == pytest.approx(1e-12 * np.exp(-2.1))
+    found = flux_of(parse_simulation(changed(demo_config, ("sources", 0, "spectral"), spectral), "x.yaml"))
+    assert found(np.array([1.0]))[0] == pytest.approx(1e-12)
+    assert found(np.array([np.e]))[0] == pytest.approx(1e-12 * np.exp(-2.1))
 
 
 def test_a_published_spectrum_by_name(demo_config):
     """The Crab nebula's power law of H.E.S.S.: 3.45e-11 at 1 TeV, index 2.63."""
     spectral = {"type": "crab", "reference": "hess_pl"}
-    source = parse_simulation(changed(demo_config, ("sources", 0, "spectral"), spectral), "x.yaml").sources[0]
-    assert source.flux(np.array([1.0, np.e])) == pytest.approx([3.45e-11, 3.45e-11 * np.exp(-2.63)])
+    found = flux_of(parse_simulation(changed(demo_config, ("sources", 0, "spectral"), spectral), "x.yaml"))
+    assert found(np.array([1.0, np.e])) == pytest.approx([3.45e-11, 3.45e-11 * np.exp(-2.63)])

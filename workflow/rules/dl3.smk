@@ -1,4 +1,8 @@
 rule simulate_dl3:
+    input:
+        responses=lambda w: plan.sources[w.data].inputs.get("responses", []),
+        plugins=lambda w: plan.sources[w.data].inputs.get("plugins", []),
+        model_files=lambda w: plan.sources[w.data].inputs.get("model_files", []),
     output:
         events=f"{results}/dl3/{{data}}/data/{{obs_id}}.fits.gz",
     log:
@@ -14,7 +18,8 @@ rule simulate_dl3:
     message:
         "Simulate observation {wildcards.obs_id} of {wildcards.data}"
     shell:
-        "python -m dl3flow simulate_dl3 --output events {output.events:q}"
+        "python -m dl3flow simulate_dl3 --input responses {input.responses:q} --input plugins {input.plugins:q}"
+        " --input model_files {input.model_files:q} --output events {output.events:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 

@@ -29,6 +29,8 @@ class EventList:
         Bits of a type mask, the least significant first, or one type per event.
     phase : array, shape (n,), or None
         Phase of a pulsar or orbit, in [0, 1).
+    mc_id : int array, shape (n,), or None
+        Simulated source that an event belongs to; 0 is the background.
     """
 
     event_id: np.ndarray
@@ -38,6 +40,7 @@ class EventList:
     energy: u.Quantity
     event_type: np.ndarray | None = None
     phase: np.ndarray | None = None
+    mc_id: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.event_id)
@@ -52,6 +55,7 @@ class EventList:
             self.energy[kept],
             None if self.event_type is None else self.event_type[kept],
             None if self.phase is None else self.phase[kept],
+            None if self.mc_id is None else self.mc_id[kept],
         )
 
 
@@ -76,6 +80,7 @@ def stack_events(lists: Sequence[EventList]) -> EventList:
         np.concatenate([events.energy.to_value(u.TeV) for events in lists]) * u.TeV,
         _joined([events.event_type for events in lists]),
         _joined([events.phase for events in lists]),
+        _joined([events.mc_id for events in lists]),
     )
 
 

@@ -26,7 +26,7 @@ from dl3flow.io.fits_files import (
     text_key,
 )
 from dl3flow.io.gadf_index import resolve_below
-from dl3flow.io.gadf_irf import fixed_rad_max, read_irf
+from dl3flow.io.gadf_irf import fixed_rad_max, producer_alignment, read_irf
 from dl3flow.irf.table import IrfTable
 
 _TIME_SCALES = ("tt", "utc", "tai", "tdb", "tcb", "tcg", "ut1")
@@ -95,7 +95,7 @@ def read_observation(entry: ObservationEntry, root: Path) -> Observation:
         _check_class(gti_hdu.header, "GTI", gti_where)
         gti = read_gti(gti_hdu, reference, span, gti_where, warnings)
         meta = _meta(header, entry, span, where, warnings)
-        alignment = _producer_alignment(header, where)
+        alignment = producer_alignment(header, where)
         kinds = [kind for kind in _RESPONSES if kind in entry.hdus]
         irfs = {kind: read_irf(*table(kind), entry.hdus[kind].kind, warnings) for kind in kinds}
         aeff_hdu, aeff_where = table("aeff")
@@ -134,15 +134,6 @@ def _check_class(header: fits.Header, expected: str, where: str) -> None:
         raise InputError(
             f"{where}: HDUCLAS1 is '{found}', not '{expected}' as the HDU index says: correct the index"
         )
-
-
-def _producer_alignment(header: fits.Header, where: str) -> str | None:
-    """Orientation of the background table that a producer is known for, against what its FOVALIGN says.
-
-    The 45 off runs of the first H.E.S.S. data release prefer the reversed longitude by 69 in log-likelihood.
-    """
-    known = (text_key(header, "CREATOR", "", where), text_key(header, "HDUVERS", "", where))
-    return "REVERSE_LON_RADEC" if known == ("SASH FITS::EventListWriter", "0.2") else None
 
 
 def time_reference(header: fits.Header, where: str) -> Time:
@@ -270,6 +261,7 @@ def read_events(hdu: fits.BinTableHDU, reference: Time, where: str, warnings: li
         energy * u.TeV,
         _event_type(hdu, where, warnings),
         _phase(hdu, where, warnings),
+        _mc_id(hdu, where),
     )
 
 
@@ -313,6 +305,14 @@ def _phase(hdu: fits.BinTableHDU, where: str, warnings: list[str]) -> np.ndarray
         )
         values = values - np.floor(values)
     return values
+
+
+def _mc_id(hdu: fits.BinTableHDU, where: str) -> np.ndarray | None:
+    """Simulated source of each event; None where the file does not say."""
+    if not _has(hdu, "MC_ID"):
+        return None
+    values = raw_column(hdu, "MC_ID", where)
+    return values.astype(np.int64) if values.dtype.kind in "iu" and values.ndim == 1 else None
 
 
 def _check_identity(event_id: np.ndarray, time: np.ndarray, where: str, warnings: list[str]) -> None:
@@ -463,6 +463,7 @@ def _meta(
         location["altitude"] *= 1000
     return {
         **{name: text_key(header, key, "", where) for name, key in texts.items()},
+        **_simulated_names(header, where),
         "target": entry.target,
         "tstart": span[0],
         "tstop": span[1],
@@ -479,3 +480,11 @@ def _number_or_none(header: fits.Header, key: str, where: str) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if np.isfinite(number) else None
+
+
+def _simulated_names(header: fits.Header, where: str) -> dict[str, dict[int, str]]:
+    """What the numbers of the column MC_ID stand for, where the file says it."""
+    count = header_value(header, "NMCIDS", 0, where)
+    keys = {n: f"MMN{n:05d}" for n in range(count + 1 if isinstance(count, int) and 0 < count < 10**5 else 0)}
+    found = {n: text_key(header, key, "", where) for n, key in keys.items() if key in header}
+    return {"mc_names": found} if found else {}

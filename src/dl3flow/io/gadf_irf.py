@@ -137,16 +137,16 @@ def read_irfs(path: Path) -> dict[str, IrfTable]:
         If the file has no response, two of one kind, or one that is wrong.
     """
     found: dict[str, IrfTable] = {}
-    fixed = None
+    fixed = alignment = None
     with open_fits(path) as hdus:
         for hdu in hdus:
             kind = _kind(hdu) if isinstance(hdu, fits.BinTableHDU) else None
+            where = f"{path}: HDU '{hdu.name}'"
             if kind is None:
+                if hdu.name == "EVENTS":
+                    alignment = producer_alignment(hdu.header, where)
                 continue
-            where, name = (
-                f"{path}: HDU '{hdu.name}'",
-                "rad_max" if kind == "rad_max_2d" else kind.split("_")[0],
-            )
+            name = _name_of(kind)
             if name in found:
                 raise InputError(f"{where}: the file has two responses of the kind '{name}': split it")
             settle(hdu, str(path))
@@ -156,9 +156,51 @@ def read_irfs(path: Path) -> dict[str, IrfTable]:
             fixed = fixed or fixed_rad_max(hdu.header, table, where)
     if fixed is not None:
         found.setdefault("rad_max", fixed)
+    if alignment and "bkg" in found:
+        found["bkg"] = replace(found["bkg"], meta={**found["bkg"].meta, "fov_alignment": alignment})
     if not found:
         raise InputError(f"{path}: there is no instrument response in this file: name one that holds AEFF_2D")
     return found
+
+
+def response_kinds(path: Path) -> tuple[dict[str, str], str]:
+    """HDU_CLASS of each response of a file by its HDU_TYPE, and the telescope that it names; only headers are read.
+
+    Raises
+    ------
+    InputError
+        If the file has no effective area, or two responses of one kind.
+    """
+    found: dict[str, str] = {}
+    telescope = ""
+    with open_fits(path) as hdus:
+        for hdu in hdus:
+            kind = _kind(hdu) if isinstance(hdu, fits.BinTableHDU) else None
+            if kind is None:
+                continue
+            where, name = f"{path}: HDU '{hdu.name}'", _name_of(kind)
+            if name in found:
+                raise InputError(f"{where}: the file has two responses of the kind '{name}': split it")
+            found[name] = kind
+            telescope = telescope or text_key(hdu.header, "TELESCOP", "", where)
+            if kind == "aeff_2d" and "RAD_MAX" in hdu.header:
+                found.setdefault("rad_max", "rad_max_2d")
+    if "aeff" not in found:
+        raise InputError(f"{path}: there is no effective area in this file: name one that holds AEFF_2D")
+    return found, telescope
+
+
+def _name_of(kind: str) -> str:
+    return "rad_max" if kind == "rad_max_2d" else kind.split("_")[0]
+
+
+def producer_alignment(header: fits.Header, where: str) -> str | None:
+    """Orientation of the background table that a producer is known for, against what its FOVALIGN says.
+
+    The 45 off runs of the first H.E.S.S. data release prefer the reversed longitude by 69 in log-likelihood.
+    """
+    known = (text_key(header, "CREATOR", "", where), text_key(header, "HDUVERS", "", where))
+    return "REVERSE_LON_RADEC" if known == ("SASH FITS::EventListWriter", "0.2") else None
 
 
 def _kind(hdu: fits.BinTableHDU) -> str | None:

@@ -67,7 +67,8 @@ def write_observation(path: Path, observation: Observation) -> None:
     path : Path
         ``.fits`` or ``.fits.gz``.
     observation : Observation
-        ``meta`` gives telescope, instrument, object, creator, origin, obs_mode, tstart, tstop and location.
+        ``meta`` gives telescope, instrument, object, creator, origin, obs_mode, tstart, tstop, location and, of a simulation,
+        mc_names (by the number in ``events.mc_id``).
 
     Raises
     ------
@@ -124,6 +125,8 @@ def _events(observation: Observation) -> _Table:
         columns.append(fits.Column("EVENT_TYPE", f"{types.shape[1]}X" if is_bits else "K", array=types))
     if events.phase is not None:
         columns.append(fits.Column("PHASE", "D", array=events.phase))
+    if events.mc_id is not None:
+        columns.append(fits.Column("MC_ID", "K", array=events.mc_id))
     location = meta.get("location") or {"geolon": 0.0, "geolat": 0.0, "altitude": 0.0}
     header = {
         **GADF_KEYS,
@@ -145,8 +148,17 @@ def _events(observation: Observation) -> _Table:
         "GEOLON": location["geolon"],
         "GEOLAT": location["geolat"],
         "ALTITUDE": location["altitude"],
+        **_simulated_keys(meta.get("mc_names") or {}),
     }
     return "EVENTS", columns, header
+
+
+def _simulated_keys(names: Mapping[int, str]) -> dict[str, Any]:
+    """Names of what the numbers of the column MC_ID stand for, in the keywords that the field's simulators use."""
+    keys: dict[str, Any] = {"NMCIDS": len(names)} if names else {}
+    for number, name in names.items():
+        keys |= {f"MID{number:05d}": int(number), f"MMN{number:05d}": name}
+    return keys
 
 
 def _gti(observation: Observation) -> _Table:

@@ -1,8 +1,9 @@
 """What to simulate: a configuration checked, and the index rows that it will have; cheap, for use while parsing."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import astropy.units as u
@@ -11,9 +12,11 @@ import numpy as np
 from dl3flow.data.index import HduEntry, ObservationEntry, parse_utc
 from dl3flow.errors import InputError, choices
 from dl3flow.geometry import fov
+from dl3flow.models.pixels import declared_position
 from dl3flow.models.resolve import parameters_of
+from dl3flow.models.source import Component, Models, Parameter, Source
 from dl3flow.models.spectral import SPECTRAL_MODELS
-from dl3flow.registry import Plugin, convert
+from dl3flow.registry import convert
 from dl3flow.units import Energy, Number
 
 # Times count from 2001-01-01T00:00:00 TT (a whole MJD, so that the reference is exact).
@@ -67,35 +70,29 @@ class Instrument:
 
 
 @dataclass(frozen=True)
-class SimulatedSource:
-    """A source of the simulated sky.
+class FileInstrument:
+    """Telescope with the responses of a file.
 
     Attributes
     ----------
-    name : str
-    lon, lat : float
-        ICRS, rad.
-    sigma : float
-        Width of a round Gaussian, rad; 0 is a point.
-    spectrum : Plugin
-        Registered spectral model.
-    values : tuple of float
-        Its parameters in internal units, in the order of its signature.
-    options : tuple of (str, value)
-        Its options.
+    irf : str
+        File with the effective area and, as far as there are any, dispersion, point spread and background.
+    lon, lat, altitude : float
+        Place on Earth, deg and m.
+    telescope : str
+    deadtime : float
+        Share of the observing time in which no event is recorded.
+    kinds : tuple of (str, str)
+        HDU_TYPE and HDU_CLASS of the responses in the file.
     """
 
-    name: str
-    lon: float
-    lat: float
-    sigma: float
-    spectrum: Plugin
-    values: tuple[float, ...]
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def flux(self, energy: np.ndarray) -> np.ndarray:
-        """Differential flux in cm-2 s-1 TeV-1 at energies in TeV."""
-        return np.asarray(self.spectrum(energy, *self.values, **dict(self.options)))
+    irf: str
+    lon: Degrees
+    lat: Degrees
+    altitude: Annotated[float, u.m]
+    telescope: str = "UNKNOWN"
+    deadtime: Number = 0.0
+    kinds: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,17 +124,18 @@ class Simulation:
     Attributes
     ----------
     seed : int
-    energy : (float, float)
-        Range of true energies, TeV.
-    instrument : Instrument
-    sources : tuple of SimulatedSource
+    energy : (float, float) or None
+        Range of true energies, TeV; None is that of the effective area.
+    instrument : Instrument or FileInstrument
+    models : Models
+        Sources and, where there are any, factors on the background.
     runs : tuple of SimulatedRun
     """
 
     seed: int
-    energy: tuple[float, float]
-    instrument: Instrument
-    sources: tuple[SimulatedSource, ...]
+    energy: tuple[float, float] | None
+    instrument: Instrument | FileInstrument
+    models: Models
     runs: tuple[SimulatedRun, ...]
 
     def run(self, obs_id: int) -> SimulatedRun:
@@ -155,42 +153,63 @@ class Simulation:
         raise InputError(f"the simulation has no observation {obs_id}: {known}")
 
 
-def parse_simulation(mapping: Any, where: str) -> Simulation:
+def parse_simulation(
+    mapping: Any,
+    where: str,
+    models: Models | None = None,
+    kinds: Mapping[str, str] | None = None,
+) -> Simulation:
     """Check a simulation's configuration.
 
     Parameters
     ----------
     mapping : mapping
-        ``seed``, ``energy`` {min, max}, ``instrument`` (any attribute of `Instrument`), ``sources`` (list of name,
-        lon, lat, optionally frame and sigma, spectral {type, parameters}) and ``observations`` (list of obs_id, target,
-        start, duration and either pointing {frame, lon, lat} or wobble {offset, angle} around the target).
+        ``seed``, ``energy`` {min, max}, ``instrument`` (any attribute of `Instrument`, or those of `FileInstrument`),
+        ``sources`` (list of name, lon, lat, optionally frame and sigma, spectral {type, parameters}), ``models`` and
+        ``observations`` (list of obs_id, target, start, duration and either pointing {frame, lon, lat} or wobble {offset,
+        angle} around the target).
     where : str
         File, for messages.
+    models : Models, optional
+        What ``models`` stands for: reading them is the caller's. They follow the ``sources``.
+    kinds : mapping of str, optional
+        HDU_CLASS by HDU_TYPE of the responses in the file ``instrument.irf``.
 
     Raises
     ------
     InputError
         Naming the key, the value found and the remedy.
     """
-    given = _section(mapping, {"seed", "energy", "sources", "observations"}, {"instrument"}, where)
+    given = _section(mapping, {"seed", "observations"}, {"energy", "instrument", "sources", "models"}, where)
     seed = convert(given["seed"], int, f"{where}: seed")
     if seed < 0:
         raise InputError(f"{where}: seed: must not be negative, found {seed}")
-    energy = _parse_energy(given["energy"], f"{where}: energy")
-    instrument = _parse_instrument(given.get("instrument", {}), f"{where}: instrument")
+    section = given.get("instrument", {})
+    is_file = isinstance(section, Mapping) and "irf" in section
+    instrument = _parse_instrument(section, FileInstrument if is_file else Instrument, f"{where}: instrument")
+    if isinstance(instrument, FileInstrument):
+        instrument = replace(instrument, kinds=tuple((kinds or {}).items()))
+    if "energy" not in given and not is_file:
+        raise InputError(f"{where}: the key 'energy' is missing")
+    energy = _parse_energy(given["energy"], f"{where}: energy", not is_file) if "energy" in given else None
+    if "sources" not in given and "models" not in given:
+        raise InputError(f"{where}: give `sources` (a list) or `models` (a model file)")
     sources = tuple(
         _parse_source(entry, f"{where}: sources[{n}]")
-        for n, entry in enumerate(_entries(given["sources"], f"{where}: sources"))
+        for n, entry in enumerate(_entries(given.get("sources", []), f"{where}: sources"))
     )
-    _unique([source.name for source in sources], f"{where}: sources", "name")
+    models = models or Models(())
+    every = replace(models, sources=(*sources, *models.sources))
+    _unique([source.name for source in every.sources], f"{where}: sources", "name")
     observations = _entries(given["observations"], f"{where}: observations")
     if not observations:
         raise InputError(f"{where}: observations: the list is empty, give at least one observation")
     runs = tuple(
-        _parse_run(entry, sources, f"{where}: observations[{n}]") for n, entry in enumerate(observations)
+        _parse_run(entry, every.sources, f"{where}: observations[{n}]")
+        for n, entry in enumerate(observations)
     )
     _unique([run.obs_id for run in runs], f"{where}: observations", "obs_id")
-    return Simulation(seed, energy, instrument, sources, runs)
+    return Simulation(seed, energy, instrument, every, runs)
 
 
 def observation_path(obs_id: int) -> str:
@@ -200,11 +219,13 @@ def observation_path(obs_id: int) -> str:
 
 def observation_entries(simulation: Simulation) -> list[ObservationEntry]:
     """Index rows of the simulated observations; nothing is simulated."""
+    instrument = simulation.instrument
+    kinds = IRF_KINDS if isinstance(instrument, Instrument) else dict(instrument.kinds)
     entries = []
     for run in simulation.runs:
         path = observation_path(run.obs_id)
         hdus = {"events": HduEntry(path, "EVENTS", "events"), "gti": HduEntry(path, "GTI", "gti")}
-        hdus |= {kind: HduEntry(path, kind.upper(), name) for kind, name in IRF_KINDS.items()}
+        hdus |= {kind: HduEntry(path, kind.upper(), name) for kind, name in kinds.items()}
         entry = ObservationEntry(
             obs_id=run.obs_id,
             target=run.target,
@@ -214,11 +235,11 @@ def observation_entries(simulation: Simulation) -> list[ObservationEntry]:
             tstop=run.tstart + run.duration,
             reference=float(REFERENCE_MJD),
             timesys="tt",
-            livetime=run.duration * (1 - simulation.instrument.deadtime),
+            livetime=run.duration * (1 - instrument.deadtime),
             quality=0,
-            telescope=simulation.instrument.telescope,
+            telescope=instrument.telescope,
             hdus=hdus,
-            location=(simulation.instrument.lon, simulation.instrument.lat, simulation.instrument.altitude),
+            location=(instrument.lon, instrument.lat, instrument.altitude),
         )
         entries.append(entry)
     return entries
@@ -243,17 +264,19 @@ def _entries(value: Any, where: str) -> Sequence[Any]:
 
 
 def _unique(names: Sequence[Any], where: str, key: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise InputError(f"{where}: the {key} {name!r} is given twice: keep one")
 
 
-def _parse_energy(value: Any, where: str) -> tuple[float, float]:
+def _parse_energy(value: Any, where: str, is_limited: bool) -> tuple[float, float]:
     given = _section(value, {"min", "max"}, set(), where)
     low, high = (convert(given[key], Energy, f"{where}.{key}") for key in ("min", "max"))
     if not low < high:
         raise InputError(f"{where}: `min` ({given['min']}) must be below `max` ({given['max']})")
-    if low < ENERGY_LIMITS[0] or high > ENERGY_LIMITS[1]:
+    if low <= 0:
+        raise InputError(f"{where}.min: must be above 0, found '{given['min']}'")
+    if is_limited and (low < ENERGY_LIMITS[0] or high > ENERGY_LIMITS[1]):
         raise InputError(
             f"{where}: {given['min']} to {given['max']} exceeds the {ENERGY_LIMITS[0]} to {ENERGY_LIMITS[1]} TeV "
             "of the simulated responses"
@@ -261,26 +284,28 @@ def _parse_energy(value: Any, where: str) -> tuple[float, float]:
     return low, high
 
 
-def _parse_instrument(value: Any, where: str) -> Instrument:
-    instrument = _convert_fields(Instrument, value, where)
+def _parse_instrument(
+    value: Any, kind: type[Instrument] | type[FileInstrument], where: str
+) -> Instrument | FileInstrument:
+    instrument = _convert_fields(kind, value, where, hidden={"kinds"})
     for name in ("area", "threshold", "energy_resolution", "angular_resolution", "field"):
-        if getattr(instrument, name) <= 0:
+        if getattr(instrument, name, 1) <= 0:
             raise InputError(f"{where}.{name}: must be above 0, found '{value[name]}'")
     if not 0 <= instrument.deadtime < 1:
         raise InputError(f"{where}.deadtime: must lie in [0, 1), found {value['deadtime']}")
-    if instrument.background_rate < 0:
+    if getattr(instrument, "background_rate", 0) < 0:
         raise InputError(f"{where}.background_rate: must not be negative, found '{value['background_rate']}'")
-    if instrument.field > 10:
+    if getattr(instrument, "field", 1) > 10:
         raise InputError(f"{where}.field: must be at most 10 deg, found '{value['field']}'")
     if abs(instrument.lat) > 90:
         raise InputError(f"{where}.lat: must lie between -90 and 90 deg, found '{value['lat']}'")
     return instrument
 
 
-def _convert_fields(cls: type[T], value: Any, where: str) -> T:
+def _convert_fields(cls: type[T], value: Any, where: str, hidden: set[str]) -> T:
     """Dataclass from a section of the configuration: its annotations are the schema."""
     hints = get_type_hints(cls, include_extras=True)
-    declared = {field.name: field.default for field in fields(cls)}  # type: ignore[arg-type]
+    declared = {field.name: field.default for field in fields(cls) if field.name not in hidden}  # type: ignore[arg-type]
     required = {name for name, default in declared.items() if default is MISSING}
     given = _section(value, required, set(declared) - required, where)
     return cls(**{name: convert(given[name], hints[name], f"{where}.{name}") for name in given})
@@ -293,19 +318,21 @@ def _parse_direction(value: Mapping[str, Any], where: str) -> tuple[float, float
     return fov.icrs_lonlat(value.get("frame", "icrs"), lon, lat, f"{where}.frame")
 
 
-def _parse_source(value: Any, where: str) -> SimulatedSource:
+def _parse_source(value: Any, where: str) -> Source:
     given = _section(value, {"name", "lon", "lat", "spectral"}, {"frame", "sigma"}, where)
     name = convert(given["name"], str, f"{where}.name")
     lon, lat = _parse_direction(given, where)
     sigma = convert(given.get("sigma", "0 deg"), Annotated[float, u.rad], f"{where}.sigma")
     if sigma < 0:
         raise InputError(f"{where}.sigma: must not be negative, found '{given['sigma']}'")
-    spectrum, values, options = _parse_spectrum(given["spectral"], f"{where}.spectral")
-    return SimulatedSource(name, lon, lat, sigma, spectrum, values, tuple(options.items()))
+    place = (Parameter("lon_0", lon, u.rad), Parameter("lat_0", lat, u.rad))
+    round_shape = (Parameter("sigma", sigma, u.rad), Parameter("e", 0.0), Parameter("phi", 0.0, u.rad))
+    spatial = Component("gauss", (*place, *round_shape)) if sigma > 0 else Component("point", place)
+    return Source(name, _parse_spectrum(given["spectral"], f"{where}.spectral"), spatial)
 
 
-def _parse_spectrum(entry: Any, where: str) -> tuple[Plugin, tuple[float, ...], dict[str, Any]]:
-    """Spectral model with its values and options."""
+def _parse_spectrum(entry: Any, where: str) -> Component:
+    """Spectral model with its values, in internal units, and options."""
     if not isinstance(entry, Mapping) or "type" not in entry:
         raise InputError(f"{where}: expected a `type` and its parameters, found {entry!r}")
     spectrum = SPECTRAL_MODELS.find(entry["type"], f"{where}.type")
@@ -324,10 +351,12 @@ def _parse_spectrum(entry: Any, where: str) -> tuple[Plugin, tuple[float, ...], 
     check = spectrum.companions.get("check")
     if check and (words := check(*values, **options)):
         raise InputError(f"{where}: {words}: correct it")
-    return spectrum, values, options
+    units = [unit for unit, _ in parameters.values()]
+    found = (Parameter(*fact) for fact in zip(parameters, values, units, strict=True))
+    return Component(spectrum.name, tuple(found), options)
 
 
-def _parse_run(value: Any, sources: Sequence[SimulatedSource], where: str) -> SimulatedRun:
+def _parse_run(value: Any, sources: Sequence[Source], where: str) -> SimulatedRun:
     given = _section(value, {"obs_id", "target", "start", "duration"}, {"pointing", "wobble"}, where)
     obs_id = convert(given["obs_id"], int, f"{where}.obs_id")
     if obs_id < 0:
@@ -349,17 +378,19 @@ def _parse_run(value: Any, sources: Sequence[SimulatedSource], where: str) -> Si
     return SimulatedRun(obs_id, target, math.degrees(ra) % 360, math.degrees(dec), float(tstart), duration)
 
 
-def _wobble(value: Any, target: str, sources: Sequence[SimulatedSource], where: str) -> tuple[float, float]:
+def _wobble(value: Any, target: str, sources: Sequence[Source], where: str) -> tuple[float, float]:
     """Pointing at an offset from the target, at a position angle (north through east)."""
     given = _section(value, {"offset", "angle"}, set(), f"{where}.wobble")
     offset, angle = (
         convert(given[key], Annotated[float, u.rad], f"{where}.wobble.{key}") for key in ("offset", "angle")
     )
     source = next((source for source in sources if source.name == target), None)
-    if source is None:
+    at = None if source is None or source.spatial is None else declared_position(source.spatial)
+    if at is None:
         known = choices(target, [source.name for source in sources])
         raise InputError(
             f"{where}.target: a wobble needs a target among the sources, found '{target}' {known}"
         )
-    lon, lat = fov.displaced(np.array(source.lon), np.array(source.lat), np.array(offset), np.array(angle))
+    place = (np.array(float(at.icrs.ra.rad)), np.array(float(at.icrs.dec.rad)))
+    lon, lat = fov.displaced(*place, np.array(offset), np.array(angle))
     return float(lon), float(lat)
