@@ -5,17 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from iminuit import Minuit
 from scipy.optimize import brentq, minimize
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.products import FitResult
+from dl3flow.fit import crossing, finished, newton
 from dl3flow.fit.confidence import contour, minos, profile
-from dl3flow.fit.minimise import fit
+from dl3flow.fit.engine import Evaluation, evaluate
+from dl3flow.fit.likelihood import build_likelihood
+from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.uncertainties import with_uncertainties
 from dl3flow.models.source import Models, Parameter
 
 from .dense import Dense
-from .small_data import make_map, point
+from .small_data import gauss, make_map, point
 
 MakeModels = Callable[..., Models]
 
@@ -142,3 +146,122 @@ def test_a_fit_at_its_limit(spectrum: Callable[..., Dataset], spectral_models: M
     assert found.values[-1] - found.values[0] == pytest.approx(17 * per_count, rel=0.1)
     expected = [_rise(value / per_count) - _rise(12.0) for value in found.values]
     assert found.stat == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["s.amplitude", "s.lon_0", "s.lat_0"])
+def test_minos_of_a_point_reaches_across_kinks(name: str, weak: tuple[Dataset, FitResult]) -> None:
+    """The plain likelihood, all else at its best, is one above its minimum to a thousandth of an error."""
+    dataset, result = weak
+    value = result.parameter(name).value
+    minus, plus = minos([dataset], result, [name])[name]
+    for at in (value - minus, value + plus):
+        assert _lowest(dataset, result, {name: at}) == pytest.approx(1, abs=2e-3)
+
+
+@pytest.fixture(scope="module")
+def extended() -> tuple[list[Dataset], FitResult]:
+    """A Gaussian in two maps, each with a background of its own: seven parameters, of which two are local."""
+    datasets = [make_map("a", seed=1), make_map("b", seed=2, level=1.0)]
+    # wider than a pixel, so that no kink is left
+    drawn = fit(datasets, Models((gauss("s", sigma=0.12),)))
+    models = _held(drawn.models, {"s.sigma": 0.12})
+    models = models.with_parameters({"s.sigma": replace(models.parameters()["s.sigma"], frozen=False)})
+    counts = [
+        replace(d, counts=d.counts.with_data(np.random.default_rng(k).poisson(_expected(d, models))))
+        for k, d in enumerate(datasets)
+    ]
+    return counts, fit(counts, add_backgrounds(counts, models, ["norm"]))
+
+
+def _expected(dataset: Dataset, models: Models) -> np.ndarray:
+    return np.maximum(Dense([dataset], models).signal(dataset, models), 0.0) + dataset.mu_bkg
+
+
+def test_minos_is_that_of_minuit(extended: tuple[list[Dataset], FitResult]) -> None:
+    """Both ends, of an eliminated parameter too, to a thousandth of an error."""
+    datasets, result = extended
+    assert result.success, result.message
+    names = ["s.amplitude", "a-bkg.norm"]
+    found = minos(datasets, result, names)
+    likelihood = build_likelihood(datasets, result.models)
+    best = np.array([result.parameter(n).value for n in likelihood.names])
+    errors = np.array([result.parameter(n).error for n in likelihood.names])
+    lowest = likelihood.stat(best)
+    minuit = Minuit(
+        lambda z: likelihood.stat(best + errors * z) - lowest,
+        np.zeros(len(best)),
+        grad=lambda z: errors * likelihood.gradient(best + errors * z),
+    )
+    minuit.errordef, minuit.tol = 1.0, 1e-3
+    minuit.migrad()
+    for name in names:
+        k = result.free.index(name)
+        minuit.minos(k, cl=0.682689492137086)
+        error = minuit.merrors[f"x{k}"]
+        assert np.array(found[name]) / errors[k] == pytest.approx([-error.lower, error.upper], abs=1e-3)
+
+
+def test_minos_needs_few_evaluations(
+    extended: tuple[list[Dataset], FitResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two for an end, where a minimiser that starts blindly needs forty."""
+    datasets, result = extended
+    count = [0]
+
+    def counted(*args: object, **options: object) -> Evaluation:
+        count[0] += 1
+        return evaluate(*args, **options)  # type: ignore[arg-type]
+
+    for module in (crossing, finished, newton):
+        monkeypatch.setattr(module, "evaluate", counted)
+    minos(datasets, result, result.free)
+    assert 0 < count[0] <= 3 * 2 * len(result.free)
+
+
+def test_walking_and_bisecting_ends_at_the_same_place(
+    extended: tuple[list[Dataset], FitResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in where Newton's method does not arrive."""
+    datasets, result = extended
+    names = ["s.sigma", "a-bkg.norm"]
+    straight = minos(datasets, result, names)
+    monkeypatch.setattr(crossing, "_newton", lambda *_: None)
+    walked = minos(datasets, result, names)
+    for name in names:
+        assert walked[name] == pytest.approx(straight[name], abs=3e-4 * result.parameter(name).error)
+
+
+def test_what_never_rises_by_one_has_no_error(
+    spectrum: Callable[..., Dataset], spectral_models: MakeModels
+) -> None:
+    """Without the source the statistic is 0.3 higher, so that no index is worse than that."""
+    dataset = spectrum(seed=None, n_energy=6, level=20.0, amplitude=0.0)
+    signal = np.array([4.0, 1.0, 0.3, 0.1, 0.0, 0.0]).reshape(-1, 1, 1)
+    dataset = replace(dataset, counts=dataset.counts.with_data(dataset.counts.data + signal))
+    result = fit([dataset], spectral_models(1e-13, low=0.0))
+    assert 0.1 < result.minimiser["ts"]["s"] < 1
+    minus, plus = minos([dataset], result, ["s.index"])["s.index"]
+    assert np.isnan(minus)
+    assert np.isnan(plus)
+
+
+def test_a_contour_at_a_fit_on_its_limit_closes_through_it(
+    spectrum: Callable[..., Dataset], spectral_models: MakeModels
+) -> None:
+    """Half a contour above the limit; names in the order in which they were asked for."""
+    models = spectral_models(3e-11)
+    dataset = spectrum(level=20.0)
+    free = fit([dataset], models).parameter("s.amplitude")
+    low = replace(models.parameters()["s.amplitude"], value=free.value + 2 * free.error)
+    low = replace(low, min=free.value + free.error)
+    result = fit([dataset], models.with_parameters({"s.amplitude": low}))
+    assert result.parameter("s.amplitude").value == pytest.approx(low.min)
+    line = contour([dataset], result, ("s.index", "s.amplitude"), n_points=16)
+    assert line.y.min() == pytest.approx(low.min)
+    assert np.isfinite(line.x).all()
+    best = result.stat
+    on_line = line.y > low.min * (1 + 1e-9)
+    assert on_line.sum() >= 5
+    for x, y in zip(line.x[on_line], line.y[on_line], strict=True):
+        at = _held(result.models, {"s.index": x, "s.amplitude": y})
+        assert fit([dataset], at).stat - best == pytest.approx(2.2957, abs=2e-3)

@@ -1,102 +1,27 @@
-"""Confidence: MINOS errors, profiles and contours of a fit; the only door to iminuit.
+"""Confidence: MINOS errors, profiles and contours of a fit.
 
-Each works on the profiled statistic F(shared) = min over all that is local, less its value at the best fit: a large
-constant would take the digits of differences (fit.md 2.5).
+Each works on the profiled statistic F(held) = min over all else, less its value at the best fit: a large constant would
+take the digits of differences (fit.md 2.5).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from iminuit import Minuit
-from scipy.special import erf
+from scipy.special import erfc
 
 from dl3flow.data.dataset import FitData
 from dl3flow.data.products import Contour, FitResult, Profile
-from dl3flow.errors import InputError, choices
-from dl3flow.fit.bounds import fit_limits, step_limits
-from dl3flow.fit.engine import Evaluation, evaluate
-from dl3flow.fit.likelihood import moved
-from dl3flow.fit.newton import descend, fixed_at
-from dl3flow.fit.problem import Problem, build_problem, holds_all
+from dl3flow.errors import InputError
+from dl3flow.fit.crossing import find_crossing, minimum_on
+from dl3flow.fit.finished import Finished
+from dl3flow.fit.line import Foot, Line, start_of
 from dl3flow.fit.settings import FitSettings
-from dl3flow.models.source import Models
 
 _PROFILE_POINTS, _PROFILE_ERRORS = 21, 3.0
-_MOST_ROUNDS = 6
 _MOST_SIGMA = 7
-
-
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """A finished fit made ready for further minimisations around its best."""
-
-    datasets: Sequence[FitData]
-    models: Models
-    settings: FitSettings
-    opened: tuple[str, ...]
-    problem: Problem
-    best: Evaluation
-    errors: np.ndarray
-
-    @classmethod
-    def of(
-        cls,
-        datasets: Sequence[FitData],
-        result: FitResult,
-        names: Sequence[str],
-        settings: FitSettings | None,
-    ) -> "_Ready":
-        """The fit with the named parameters shared, so that they can be held.
-
-        Raises
-        ------
-        InputError
-            If one is not free.
-        """
-        settings, models = FitSettings() if settings is None else settings, result.models
-        for name in names:
-            if name not in result.free:
-                raise InputError(f"'{name}' is no free parameter of the fit: {choices(name, result.free)}")
-        problem = _opened(datasets, models, models, names, settings)
-        best = descend(problem, problem.start, step_limits(problem, models)).evaluation
-        widths = np.array([models.parameters()[n].error for n in problem.names])
-        # at a limit there is no error: what the statistic's own curvature says stands for it
-        curved = np.zeros(len(widths))
-        curved[problem.shared] = np.sqrt(2 / np.maximum(np.diag(best.fisher), 1e-300))
-        errors = np.where(widths > 0, widths, curved)
-        return cls(datasets, models, settings, tuple(names), problem, best, errors)
-
-    def at(self, x: np.ndarray) -> Problem:
-        """The problem, or one whose templates' windows lie where they are at ``x``."""
-        if holds_all(self.problem, self.models, x):
-            return self.problem
-        return _opened(self.datasets, moved(self.models, x), self.models, self.opened, self.settings)
-
-    def minimum_at(self, x: np.ndarray, names: tuple[str, ...]) -> Evaluation:
-        """Minimum with the named entries held at their values in ``x``."""
-        for _ in range(_MOST_ROUNDS):
-            problem = fixed_at(self.at(x), x, names)
-            start = np.clip(x, problem.low, problem.high)
-            found = descend(problem, start, step_limits(problem, moved(self.models, start)))
-            x = found.evaluation.x
-            if not found.has_outgrown:
-                break
-        return found.evaluation
-
-
-def _opened(
-    datasets: Sequence[FitData],
-    models: Models,
-    declared: Models,
-    names: Sequence[str],
-    settings: FitSettings,
-) -> Problem:
-    """Problem of a fit with some local entries shared, and the limits of where it began."""
-    problem = build_problem(datasets, models, declared, fit_limits(declared), settings)
-    slots = np.array([problem.names.index(name) for name in names], dtype=int)
-    terms = tuple(replace(t, local=np.setdiff1d(t.local, slots)) for t in problem.terms)
-    return replace(problem, terms=terms, shared=np.union1d(problem.shared, slots))
+# a first guess of the second side of an asymmetric error, in units of the symmetric one
+_LEAST_GUESS, _MOST_GUESS = 0.3, 3.0
 
 
 def minos(
@@ -107,7 +32,7 @@ def minos(
 ) -> dict[str, tuple[float, float]]:
     """Distances downwards and upwards to where the profiled statistic is one above its minimum.
 
-    MINOS (James and Roos 1975, through iminuit) with the analytic gradient.
+    What MINOS looks for (James and Roos 1975), with the exact derivatives (`fit.crossing`).
 
     Parameters
     ----------
@@ -128,20 +53,30 @@ def minos(
     """
     if not names:
         return {}
-    ready = _Ready.of(datasets, result, names, settings)
-    minuit, scale = _minuit(ready)
-    found = {}
-    minuit.migrad()
-    for name in names:
-        minuit.minos(name)
-        error = minuit.merrors[name]
-        is_low = error.lower_valid and not (error.at_lower_limit or error.at_lower_max_fcn)
-        is_high = error.upper_valid and not (error.at_upper_limit or error.at_upper_max_fcn)
-        found[name] = (
-            -error.lower * scale[name] if is_low else np.nan,
-            error.upper * scale[name] if is_high else np.nan,
-        )
-    return found
+    finished = Finished.of(datasets, result, names, settings)
+    return {name: _minos_of(finished, finished.slot(name)) for name in names}
+
+
+def _minos_of(finished: Finished, slot: int) -> tuple[float, float]:
+    """Distances downwards and upwards of one entry."""
+    error = finished.error(slot)
+    up, down = (Line(np.array([slot]), np.array([sign * error])) for sign in (1.0, -1.0))
+    above = find_crossing(finished, up, 1.0, start_of(finished, up, 1.0))
+    start = start_of(finished, down, 1.0)
+    if above is not None and not above.is_limit:
+        start = _mirrored(finished, down, start, above)
+    below = find_crossing(finished, down, 1.0, start)
+    ends = (None if foot is None or foot.is_limit else foot.t * error for foot in (below, above))
+    minus, plus = (np.nan if end is None else end for end in ends)
+    return minus, plus
+
+
+def _mirrored(finished: Finished, line: Line, start: Foot, other: Foot) -> Foot:
+    """Guess of one end from the other: what is odd changes its sign, what is even keeps it."""
+    t = float(np.clip(2 * start.t - other.t, _LEAST_GUESS, _MOST_GUESS))
+    best, follow = finished.best.x, line.follow(finished)
+    even = other.x - best + other.t * follow
+    return replace(start, t=t, x=best + t * follow + even * (t / other.t) ** 2)
 
 
 def profile(
@@ -166,23 +101,33 @@ def profile(
     InputError
         If the parameter is not free.
     """
-    ready = _Ready.of(datasets, result, (name,), settings)
-    slot = ready.problem.names.index(name)
-    center, error = ready.best.x[slot], ready.errors[slot]
+    finished = Finished.of(datasets, result, (name,), settings)
+    slot = finished.slot(name)
+    center, error = finished.best.x[slot], finished.error(slot)
     if values is None:
+        low, high = finished.problem.low[slot], finished.problem.high[slot]
         values = center + error * np.linspace(-_PROFILE_ERRORS, _PROFILE_ERRORS, _PROFILE_POINTS)
-        values = values[(values >= ready.problem.low[slot]) & (values <= ready.problem.high[slot])]
+        values = values[(values >= low) & (values <= high)]
+    values = np.asarray(values, dtype=float)
     stats = np.empty(len(values))
-    # outwards from the best fit, so that each starts at its neighbour's minimum
-    order = np.argsort(np.abs(values - center))
-    sides = {True: ready.best.x, False: ready.best.x}
-    for k in order:
-        x = sides[bool(values[k] > center)].copy()
-        x[slot] = values[k]
-        there = ready.minimum_at(x, (name,))
-        sides[bool(values[k] > center)] = there.x
-        stats[k] = there.stat - ready.best.stat
-    return Profile(name, np.asarray(values, dtype=float), stats)
+    line = Line(np.array([slot]), np.array([error]))
+    for side in (values <= center, values > center):
+        # outwards from the best fit: each starts where the ones before lead
+        feet = [start_of(finished, line, 0.0)]
+        for k in np.flatnonzero(side)[np.argsort(np.abs(values[side] - center))]:
+            t = float((values[k] - center) / error)
+            stats[k], foot = minimum_on(finished, line, _led(feet, t, line.follow(finished)))
+            feet = [*feet[-2:], foot] if t != feet[-1].t else feet
+    return Profile(name, values, stats)
+
+
+def _led(feet: Sequence[Foot], t: float, follow: np.ndarray) -> Foot:
+    """Guess at ``t`` from the last places on a line: a parabola through three, or the covariance from one."""
+    if len(feet) < 3:
+        return replace(feet[-1], t=t, x=feet[-1].x + (t - feet[-1].t) * follow)
+    at = np.array([foot.t for foot in feet[-3:]])
+    weights = [np.prod([(t - o) / (own - o) for o in at if o != own]) for own in at]
+    return replace(feet[-1], t=t, x=sum(w * foot.x for w, foot in zip(weights, feet[-3:], strict=True)))
 
 
 def contour(
@@ -196,7 +141,8 @@ def contour(
     """Closed line on which the profiled statistic lies a fixed height above its minimum.
 
     The height is the chi2 of two degrees of freedom that has the probability of ``n_sigma`` of one Gaussian variable
-    (2.30 for one, 6.18 for two), found by MNCONTOUR (through iminuit).
+    (2.30 for one, 6.18 for two), and is looked for along rays from the best fit, evenly in units of the covariance; where a limit
+    is met before, the point lies on the limit.
 
     Raises
     ------
@@ -209,38 +155,39 @@ def contour(
         )
     if names[0] == names[1]:
         raise InputError(f"a contour needs two parameters, found '{names[0]}' twice")
-    minuit, scale = _minuit(_Ready.of(datasets, result, names, settings))
-    minuit.migrad()
-    level = float(erf(n_sigma / np.sqrt(2)))
-    points = np.asarray(minuit.mncontour(*names, cl=level, size=n_points), dtype=float)
-    if len(points) < 3:
-        return Contour((names[0], names[1]), n_sigma, np.zeros(0), np.zeros(0))
-    return Contour(
-        (names[0], names[1]), n_sigma, points[:, 0] * scale[names[0]], points[:, 1] * scale[names[1]]
-    )
+    finished = Finished.of(datasets, result, names, settings)
+    slots = np.array([finished.slot(name) for name in names])
+    order = np.argsort(slots)
+    height = -2 * float(np.log(erfc(n_sigma / np.sqrt(2))))
+    axes = _axes(finished, slots)
+    points: list[np.ndarray] = []
+    foot: Foot | None = None
+    for angle in 2 * np.pi * np.arange(n_points) / n_points:
+        direction = axes @ np.array([np.cos(angle), np.sin(angle)])
+        line = Line(slots[order], direction[order])
+        foot = find_crossing(finished, line, height, _beside(finished, line, foot, float(np.sqrt(height))))
+        if foot is None:
+            return Contour((names[0], names[1]), n_sigma, np.zeros(0), np.zeros(0))
+        points.append(foot.x[slots])
+    x, y = np.array([*points, points[0]]).T
+    return Contour((names[0], names[1]), n_sigma, x, y)
 
 
-def _minuit(ready: _Ready) -> tuple[Minuit, dict[str, float]]:
-    """Minuit on the profiled statistic over the shared entries, in units of their errors."""
-    problem, best = ready.problem, ready.best
-    slots = problem.shared
-    names = [problem.names[k] for k in slots]
-    scale = np.where(ready.errors[slots] > 0, ready.errors[slots], np.maximum(np.abs(best.x[slots]), 1.0))
+def _axes(finished: Finished, slots: np.ndarray) -> np.ndarray:
+    """Root of the covariance of two entries, (2, 2): a circle times it is the ellipse of one error."""
+    block = finished.covariance[np.ix_(slots, slots)]
+    errors = np.array([finished.error(k) for k in slots])
+    scaled = block / np.outer(errors, errors)
+    if not abs(scaled[0, 1]) < 1 or not np.all(np.diag(block) > 0):
+        return np.diag(errors)
+    return errors[:, None] * np.linalg.cholesky(scaled)
 
-    def at(point: np.ndarray) -> Evaluation:
-        x = best.x.copy()
-        x[slots] = np.asarray(point) * scale
-        if not np.isfinite(x).all():
-            # the minimiser may lose its way: it is told that there is nothing
-            return replace(best, stat=np.inf, gradient=np.zeros(len(slots)))
-        return evaluate(ready.at(x), x, order=1)
 
-    function: Callable[[np.ndarray], float] = lambda point: at(point).stat - best.stat  # noqa: E731
-    gradient: Callable[[np.ndarray], np.ndarray] = lambda point: at(point).gradient * scale  # noqa: E731
-    minuit = Minuit(function, best.x[slots] / scale, name=names, grad=gradient)
-    minuit.errordef, minuit.strategy, minuit.tol = 1.0, 0, 0.1
-    for name, k, s in zip(names, slots, scale, strict=True):
-        low, high = problem.low[k] / s, problem.high[k] / s
-        minuit.limits[name] = (None if np.isinf(low) else low, None if np.isinf(high) else high)
-        minuit.errors[name] = 1.0
-    return minuit, dict(zip(names, scale, strict=True))
+def _beside(finished: Finished, line: Line, last: Foot | None, t: float) -> Foot:
+    """Guess of a point from its neighbour: as far, and as far from where the covariance leads."""
+    start = start_of(finished, line, t)
+    if last is None or last.is_limit:
+        return start
+    there = Line(line.slots, last.x[line.slots] - finished.best.x[line.slots])
+    beside = last.x - finished.best.x - there.follow(finished)
+    return replace(last, x=start_of(finished, line, last.t).x + beside)
