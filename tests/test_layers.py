@@ -28,6 +28,7 @@ LEVELS = {
     "archive": 5,
     "steps": 6,
     "config": 6,
+    "config_curves": 6,
     "config_estimators": 6,
     "config_fits": 6,
     "chain": 5,
@@ -51,8 +52,9 @@ DOORS = {
     "yaml": ("io.",),
     "astropy.io": ("io.",),
     "gzip": ("io.",),
-    "iminuit": ("fit.confidence",),
+    "iminuit": (),
     "matplotlib": ("plots.",),
+    "numba": ("kernels.ts_map_numba",),
     "pandas": ("io.",),
     "jinja2": ("report.",),
     "regions": ("geometry.", "background."),
@@ -98,7 +100,7 @@ def violations(root: Path) -> list[str]:
                 other = rest[0] if rest and rest[0] in LEVELS else "__init__"
                 if other != unit and not _allowed(unit, other):
                     found.append(f"{name} (level {LEVELS[unit]}) imports {other} (level {LEVELS[other]})")
-            elif unit == "kernels" and top not in KERNEL_IMPORTS:
+            elif unit == "kernels" and top not in KERNEL_IMPORTS and name not in DOORS.get(top, ()):
                 found.append(f"{name} imports {top}: kernels know only numpy and scipy")
             for package, doors in DOORS.items():
                 if (target == package or target.startswith(f"{package}.")) and not any(
@@ -140,7 +142,7 @@ def test_imports_point_down() -> None:
             "import astropy.units as u",
             "kernels.planted imports astropy: kernels know only numpy and scipy",
         ),
-        ("fit/planted.py", "import iminuit", "fit.planted imports iminuit, whose door is fit.confidence"),
+        ("fit/planted.py", "import iminuit", "fit.planted imports iminuit, whose door is none"),
         ("config.py", "import yaml", "config imports yaml, whose door is io."),
         (
             "reduce/planted.py",
@@ -164,7 +166,7 @@ def test_a_planted_violation_is_caught(tmp_path: Path, module: str, line: str, c
 def test_the_ways_that_are_allowed_pass(tmp_path: Path) -> None:
     for module, line in {
         "io/hdf5.py": "import h5py\nfrom astropy.io import fits\nfrom dl3flow.data.dataset import Dataset",
-        "fit/confidence.py": "from iminuit import Minuit\nfrom dl3flow import __version__",
+        "fit/confidence.py": "import scipy\nfrom dl3flow import __version__",
         "estimators/flux_points.py": "from dl3flow.fit import fit",
         "steps/fit_datasets.py": "from dl3flow.io.hdf5 import read_dataset\nfrom dl3flow.fit.minimise import fit",
     }.items():

@@ -14,7 +14,7 @@ from dl3flow import __version__
 from dl3flow.errors import InputError
 from dl3flow.io.files import check_regular_file
 
-PACKAGES = ("numpy", "scipy", "astropy", "regions", "h5py", "iminuit", "pandas")
+PACKAGES = ("numpy", "scipy", "astropy", "regions", "h5py", "pandas")
 _BLOCK = 1 << 20
 
 
