@@ -3,12 +3,14 @@
 from dl3flow.plots import butterfly as butterfly
 from dl3flow.plots import combined_significance as combined_significance
 from dl3flow.plots import dataset as dataset
+from dl3flow.plots import extension as extension
 from dl3flow.plots import find_sources as find_sources
 from dl3flow.plots import fit as fit
 from dl3flow.plots import flux_points as flux_points
 from dl3flow.plots import flux_profile as flux_profile
 from dl3flow.plots import light_curve as light_curve
 from dl3flow.plots import observation as observation
+from dl3flow.plots import phase_curve as phase_curve
 from dl3flow.plots import phasogram as phasogram
 from dl3flow.plots import responses as responses
 from dl3flow.plots import sky_maps as sky_maps
