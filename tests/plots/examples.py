@@ -6,7 +6,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import QTable, vstack
 from astropy.time import Time
 
 from dl3flow.data.dataset import Dataset, ExpectedCounts
@@ -141,6 +141,31 @@ def make_light_curve(n: int, n_limits: int = 1, step_days: float = 1.0) -> Light
     return LightCurve(table, {"source": "crab", "n_sigma": 1, "n_sigma_ul": 2})
 
 
+def make_banded_light_curve(n: int, n_bands: int) -> LightCurve:
+    """Light curves in energy bands, in Bayesian blocks of five bins each."""
+    parts = [make_light_curve(n).table for _ in range(n_bands)]
+    edges = np.geomspace(1, 10, n_bands + 1) * u.TeV
+    for k, part in enumerate(parts):
+        part["e_min"], part["e_max"] = np.full(n, edges[k]) * u.TeV, np.full(n, edges[k + 1]) * u.TeV
+        part["norm"] *= 3.0**-k
+    rows = [part[k : k + 1] for k in range(n) for part in parts]
+    table = vstack(rows)
+    blocks = [
+        {
+            "time_min": part["time_min"][first].mjd,
+            "time_max": part["time_max"][min(first + 4, n - 1)].mjd,
+            "e_min": part["e_min"][0].value,
+            "e_max": part["e_max"][0].value,
+            "flux": 2.1e-11 * 3.0**-k,
+            "flux_errn": 1e-12,
+            "flux_errp": 1e-12,
+        }
+        for first in range(0, n, 5)
+        for k, part in enumerate(parts)
+    ]
+    return LightCurve(table, {"source": "crab", "n_sigma_ul": 2, "n_bands": n_bands, "blocks": blocks})
+
+
 def make_sky_map(
     expected: str, n_sources: int = 1, n_pixels: int = 100, peak: float = 12.0, frame: str = "icrs"
 ) -> SkyMap:
@@ -236,6 +261,17 @@ def make_observation(n: int) -> Observation:
     )
 
 
+def make_theta_squared(n: int) -> ProductTable:
+    """A falling excess on 20 off counts per bin."""
+    edges = np.linspace(0, 0.16, n + 1)
+    off = np.full(n, 20.0)
+    counts = np.round(10 + 60 * np.exp(-edges[:-1] / 0.02))
+    alpha = np.full(n, 0.5)
+    columns = {"counts": counts, "counts_off": off, "alpha": alpha, "excess": counts - alpha * off}
+    theta2 = {"theta2_min": edges[:-1] * u.deg**2, "theta2_max": edges[1:] * u.deg**2}
+    return ProductTable("theta_squared", QTable({**theta2, **columns}), {"cut": 0.1})
+
+
 Example = tuple[Any, FitResult | None]
 # by the name of the picture: a product of so many bins (or sources, or datasets), and the fit that it comes with
 EXAMPLES: dict[str, Callable[[int], Example]] = {
@@ -249,4 +285,5 @@ EXAMPLES: dict[str, Callable[[int], Example]] = {
     "phasogram": lambda n: (make_phasogram(n), None),
     "residual_map": lambda n: (make_sky_map("npred", n), None),
     "responses": lambda n: (simulate_irfs(Instrument()), None),
+    "theta_squared": lambda n: (make_theta_squared(n), None),
 }

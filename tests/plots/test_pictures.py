@@ -13,6 +13,9 @@ from dl3flow.data.products import Contour, DatasetStat, Profile
 from dl3flow.plots import PLOTS, style
 from dl3flow.plots.curve import spectral_curve
 
+from .boxes import overlaps, text_outside
+from .examples import make_banded_light_curve
+
 
 def draw(name, product, result=None):
     return PLOTS.find(name, "test")(product, result)
@@ -149,6 +152,28 @@ def test_light_curve_mean_is_weighted_by_the_errors(light_curve):
     figure = draw("light_curve", product)
     # weights 4 : 1 give 1.2, error 1 / sqrt(125) = 0.0894; times 2.1
     assert "mean 2.52 ± 0.19" in labels(figure)
+
+
+@pytest.mark.parametrize("n", [1, 5, 40])
+def test_each_energy_band_has_a_panel_with_its_blocks(n):
+    product = make_banded_light_curve(n, 3)
+    figure = draw("light_curve", product)
+    assert overlaps(figure) == []
+    assert text_outside(figure) == []
+    assert [axes.get_ylabel().split("\n")[0] for axes in figure.axes] == [
+        "1 to 2.15 TeV",
+        "2.15 to 4.64 TeV",
+        "4.64 to 10 TeV",
+    ]
+    for k, axes in enumerate(figure.axes):
+        own = product.table[k::3]
+        points = containers(axes)[0].lines[0]
+        factor = 1e-11 if "10⁻¹¹" in axes.get_ylabel() else 1e-12
+        np.testing.assert_allclose(points.get_ydata(), (own["norm"] * 2.1e-11 / factor)[~own["is_ul"]])
+        steps = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+        steps = [line for line in steps if line.get_ydata()[0] == pytest.approx(2.1e-11 * 3.0**-k / factor)]
+        assert len(steps) == -(-n // 5)
+    assert f"Bayesian blocks ({-(-n // 5)})" in labels(figure)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("excess_map", "background"), ("residual_map", "npred")])

@@ -264,7 +264,13 @@ def limit_label(meta: Mapping[str, Any]) -> str:
 
 
 def draw_limits(
-    axes: Axes, x: np.ndarray, limit: np.ndarray, half: np.ndarray, length: np.ndarray, label: str
+    axes: Axes,
+    x: np.ndarray,
+    limit: np.ndarray,
+    half: np.ndarray,
+    length: np.ndarray,
+    label: str,
+    colour: str = "",
 ) -> None:
     """Upper limits as bars of the bin's width with an arrow down.
 
@@ -274,12 +280,14 @@ def draw_limits(
         Place, upper limit, and length of the arrow below it.
     half : array, shape (2, n)
         Distance to the lower and upper edge of the bin.
+    label, colour : str
+        Of the legend's entry, empty for none; the second colour of the palette by default.
     """
-    colour = __getattr__("VERMILION")
+    colour = colour or __getattr__("VERMILION")
     look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1.2, "zorder": 3}
     axes.errorbar(x, limit, xerr=half, **look)
     # `color` reaches the head of the arrow, `ecolor` does not
-    axes.errorbar(x, limit, yerr=length, uplims=True, capsize=3.2, color=colour, label=label, **look)
+    axes.errorbar(x, limit, yerr=length, uplims=True, capsize=3.2, color=colour, label=label or None, **look)
 
 
 class _LimitHandler(HandlerErrorbar):
