@@ -11,6 +11,7 @@ from dl3flow.estimators import light_curve as light_curve
 from dl3flow.estimators import phase_curve as phase_curve
 from dl3flow.estimators import phasogram as phasogram
 from dl3flow.estimators import residual_map as residual_map
+from dl3flow.estimators import theta_squared as theta_squared
 from dl3flow.estimators.registry import EVENT_TABLES as EVENT_TABLES
 from dl3flow.estimators.registry import MAPS as MAPS
 from dl3flow.estimators.registry import TABLES as TABLES

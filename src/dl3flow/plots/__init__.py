@@ -14,4 +14,5 @@ from dl3flow.plots import phase_curve as phase_curve
 from dl3flow.plots import phasogram as phasogram
 from dl3flow.plots import responses as responses
 from dl3flow.plots import sky_maps as sky_maps
+from dl3flow.plots import theta_squared as theta_squared
 from dl3flow.plots.registry import PLOTS as PLOTS
