@@ -8,7 +8,7 @@ from scipy.special import erf
 from scipy.stats import poisson
 
 from dl3flow.kernels.convolve import (
-    containment_radius,
+    containment_radii,
     convolve_same,
     even_transforms,
     psf_kernels,
@@ -73,10 +73,10 @@ def test_containment_of_a_gaussian() -> None:
     centers = 0.5 * (edges[1:] + edges[:-1])
     profile = np.exp(-0.5 * (centers / 0.1) ** 2)
     for fraction in (0.39347, 0.68, 0.95):
-        assert containment_radius(profile, edges, fraction) == pytest.approx(
+        assert containment_radii(profile[None], edges, fraction)[0] == pytest.approx(
             0.1 * np.sqrt(-2 * np.log(1 - fraction)), abs=5e-4
         )
-    assert containment_radius(np.zeros(200), edges, 0.68) == 0
+    assert containment_radii(np.zeros((1, 200)), edges, 0.68)[0] == 0
 
 
 def test_transforms_of_even_kernels_convolve() -> None:

@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.irf.edisp import kernels_from_density
-from dl3flow.kernels.convolve import containment_radius
+from dl3flow.kernels.convolve import containment_radii
 from dl3flow.reduce import RECIPES, SAFE_MASKS
 from dl3flow.reduce.safe_mask import apply_safe_masks
 
@@ -107,9 +107,7 @@ def test_point_spread_profile_and_radii(dataset: Dataset, case: Any) -> None:
             ("psf_r68_deg_at_0.5_1_2_5_9TeV", 0.68),
             ("psf_r95_deg_at_0.5_1_2_5_9TeV", 0.95),
         ):
-            found = [
-                containment_radius(profile, rad.edges.to_value("deg"), fraction) for profile in at_energy
-            ]
+            found = containment_radii(at_energy, rad.edges.to_value("deg"), fraction)
             assert found == pytest.approx(place[name], abs=RADIUS)
 
 

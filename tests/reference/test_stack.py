@@ -7,7 +7,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset
-from dl3flow.kernels.convolve import containment_radius
+from dl3flow.kernels.convolve import containment_radii
 
 from .conftest import RADIUS, between_pixels, hat_between_centers
 
@@ -85,9 +85,7 @@ def test_responses_at_positions(tag: str, name: str, stacks: dict[str, Dataset],
         )
         edges = psf.axis("rad").edges.to_value("deg")
         for key, fraction in (("psf_r68_deg_at_1.2_2_5_9TeV", 0.68), ("psf_r95_deg_at_1.2_2_5_9TeV", 0.95)):
-            found = [
-                containment_radius(profile, edges, fraction) for profile in profiles @ between_pixels(psf, at)
-            ]
+            found = containment_radii(profiles @ between_pixels(psf, at), edges, fraction)
             assert found == pytest.approx(place[key], abs=RADIUS)
 
 

@@ -31,7 +31,7 @@ from dl3flow.fit.points import build_points_stat
 from dl3flow.fit.template import grid_length, place_window
 from dl3flow.fit.terms import CountsTerm, FluxSpec, PointsTerm, Reach, TemplateSpec
 from dl3flow.geometry.region import RegionGeometry
-from dl3flow.kernels.convolve import even_transforms, unfolded
+from dl3flow.kernels.convolve import even_transforms, portions, unfolded
 from dl3flow.kernels.statistics import TRUNCATION, wstat_ts
 from dl3flow.models.pixels import oversampling
 from dl3flow.models.source import Models, Source, full_names
@@ -284,6 +284,7 @@ def _expected(
     left = np.nonzero(mask & ~reached & (counts > 0))
     n, b = counts[left].astype(float), stored[0][left].astype(float)
     known = b > 0
+    arrays["N"] = np.bincount(left[0], n, n_energy) + np.bincount(held[0], arrays["n"], n_energy)
     arrays["outside"] = np.bincount(left[0][known], n[known], n_energy)
     constant = float(n @ np.log(np.where(known, b, TRUNCATION))) - TRUNCATION * np.count_nonzero(~known)
     return held, arrays, [factor for _, factor in parts], constant
@@ -372,13 +373,17 @@ def _reach_arrays(
     shape = found.reach.template.geom.shape
     backwards = np.zeros((n_true, *shape))
     if not is_dense:
-        accepted = (found.edisp @ counted.reshape(n_energy, -1)).reshape(found.response.shape)
-        periodic = np.zeros((n_true, n_y, n_x))
+        counted_flat = counted.reshape(n_energy, -1).astype(float)
         at_y = (np.arange(found.rows.start, found.rows.stop) - row) % n_y
         at_x = (np.arange(found.columns.start, found.columns.stop) - column) % n_x
-        periodic[:, at_y[:, None], at_x] = accepted * found.response
-        transforms = scipy.fft.rfft2(periodic) * unfolded(found.kernels, n_y)
-        backwards = scipy.fft.irfft2(transforms, s=(n_y, n_x))[:, : shape[0], : shape[1]]
+        for some in portions(n_true, (n_y, n_x)):
+            exposed = found.response[some]
+            periodic = np.zeros((len(exposed), n_y, n_x))
+            periodic[:, at_y[:, None], at_x] = (found.edisp[some] @ counted_flat).reshape(
+                exposed.shape
+            ) * exposed
+            transforms = scipy.fft.rfft2(periodic) * unfolded(found.kernels[some], n_y)
+            backwards[some] = scipy.fft.irfft2(transforms, s=(n_y, n_x))[:, : shape[0], : shape[1]]
     first = np.flatnonzero(np.diff(pixels, prepend=-1) != 0)
     return {
         f"v{number}": bins,

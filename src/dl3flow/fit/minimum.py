@@ -15,7 +15,7 @@ from dl3flow.fit.likelihood import moved
 from dl3flow.fit.newton import StepLimits, descend, fixed_at, free_curvature, is_finite, scale_strengths
 from dl3flow.fit.npred import frame_of, response_pixel, source_position
 from dl3flow.fit.outline import Outline
-from dl3flow.fit.problem import Problem, build_problem
+from dl3flow.fit.problem import Problem, build_problem, redrawn
 from dl3flow.fit.quadratic import bounded_step, solve
 from dl3flow.fit.search import best_position
 from dl3flow.fit.settings import FitSettings
@@ -117,8 +117,10 @@ def find_minimum(given: FitInput, models: Models) -> Minimum:
 def converge(given: FitInput, models: Models) -> Minimum:
     """One descent, repeated where sources end on other response pixels, or finer, than the likelihood was built for."""
     declared, n, outlines = models, 0, given.outlines
+    kept: Problem | None = None
     for n_round in range(_MOST_ROUNDS):
-        problem = build_problem(given.datasets, models, declared, given.limits, given.settings)
+        problem = kept or build_problem(given.datasets, models, declared, given.limits, given.settings)
+        kept = None
         steps, start = step_limits(problem, models), problem.start
         if n_round == 0:
             start = scale_strengths(problem, start, strength_names(models, problem.names), steps)
@@ -142,6 +144,8 @@ def converge(given: FitInput, models: Models) -> Minimum:
             declared = models
         elif not _is_coarse(outlines, before, models):
             break
+        else:
+            kept = redrawn(problem, models)
     return Minimum(problem, models, declared, at, edm, descent.n_iterations, n)
 
 

@@ -22,6 +22,8 @@ _MOST_STALLED, _LEAST_GAIN = 5, 1e-5
 _SMALLEST_RATIO = 1e-3
 _ROUNDING = 1e-12
 _STRENGTH_STEPS = 3
+# a strength that changes by less than this share is left to the steps of all parameters
+_NEAR_STRENGTH = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,7 @@ def scale_strengths(
         step = bounded_step(at.gradient[chosen], _ridged(at.fisher[np.ix_(chosen, chosen)]), low, high)
         trial = at.x.copy()
         trial[slots] += step
-        if np.all(np.abs(step) < error[slots]):
+        if np.all(np.abs(step) < np.maximum(error[slots], _NEAR_STRENGTH * np.abs(at.x[slots]))):
             return trial
         there = evaluate(problem, trial, order=0)
         if not (is_finite(there) and there.stat <= at.stat):

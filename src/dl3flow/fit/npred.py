@@ -25,7 +25,7 @@ from dl3flow.fit.template import Window, grid_length, place_window
 from dl3flow.geometry.region import Geometry, RegionGeometry
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.edisp import kernels_from_density
-from dl3flow.kernels.convolve import even_transforms, psf_kernels, unfolded
+from dl3flow.kernels.convolve import even_transforms, portions, psf_kernels, unfolded
 from dl3flow.kernels.interpolate import hat_matrix
 from dl3flow.models.pixels import (
     PixelGrid,
@@ -358,13 +358,19 @@ def _smeared(
 
     ``transforms`` are quadrants of those of the kernels, ``corner`` is the template's first pixel in the map.
     """
-    kernels = unfolded(transforms, length[0])
-    seen = scipy.fft.irfft2(scipy.fft.rfft2(template, s=length) * kernels, s=length)
-    # beyond a kernel's edge the transform leaves rounding, which is no signal
-    seen[np.abs(seen) < ROUNDING * seen.max(axis=(1, 2), keepdims=True)] = 0.0
     # pixels before the window are at the end of the periodic grid
-    j, i = (np.arange(s.start, s.stop) - first for s, first in zip(reached, corner, strict=True))
-    return np.asarray(seen[:, (j % length[0])[:, None], i % length[1]])
+    j, i = (
+        (np.arange(s.start, s.stop) - first) % n for s, first, n in zip(reached, corner, length, strict=True)
+    )
+    whole = scipy.fft.rfft2(template, s=length)
+    smeared = np.empty((len(transforms), len(j), len(i)), dtype=template.dtype)
+    for some in portions(len(transforms), length):
+        kernels = unfolded(transforms[some], length[0]).astype(template.dtype)
+        seen = scipy.fft.irfft2((whole if whole.ndim == 2 else whole[some]) * kernels, s=length)
+        # beyond a kernel's edge the transform leaves rounding, which is no signal
+        seen[np.abs(seen) < ROUNDING * seen.max(axis=(1, 2), keepdims=True)] = 0.0
+        smeared[some] = seen[:, j[:, None], i]
+    return smeared
 
 
 def seen_again(
@@ -376,15 +382,15 @@ def seen_again(
     transforms: np.ndarray,
     length: tuple[int, int],
 ) -> Seen | None:
-    """As `seen_template`, of a template on the window ``geom`` and with transforms of kernels that are there already."""
+    """As `seen_template` in single precision, of a template on the window ``geom`` and with transforms that are there already."""
     corner = geom.offset_in(dataset.counts.sky)
     window = Window(corner[0], corner[1], geom.shape, geom)
     half = min(n - m for n, m in zip(length, geom.shape, strict=True)) // 2
     reached = reached_part(window, half, dataset.counts.sky.shape)
     if reached is None:
         return None
-    per_flux = _smeared(template, transforms, length, corner, reached)
-    per_flux *= exposure_of(dataset, source.without_irf, *reached)
+    per_flux = _smeared(template.astype(np.float32), transforms, length, corner, reached)
+    per_flux = per_flux * exposure_of(dataset, source.without_irf, *reached)
     position = response_position(dataset, declared)
     edisp = _diagonal(dataset) if "edisp" in source.without_irf else dispersion_at(dataset, position)
     return Seen(*reached, per_flux, edisp)

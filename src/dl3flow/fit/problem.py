@@ -13,7 +13,7 @@ from dl3flow.fit.flux import VariedFunction, build_point_flux, scaled, vary_func
 from dl3flow.fit.npred import bind_scale, build_flux, frame_of, scale_function, share_at
 from dl3flow.fit.settings import FitSettings
 from dl3flow.fit.spectra import Shares, Spectrum, alike, compact_spectra, plain_spectrum
-from dl3flow.fit.template import TemplateFunction, build_template, holds
+from dl3flow.fit.template import TemplateFunction, build_template, holds, suits
 from dl3flow.fit.terms import CountsTerm, FluxSpec, PointsTerm, TemplateSpec
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.models.pixels import oversampling
@@ -252,6 +252,40 @@ def prior_stat(models: Models, source: str) -> float:
         done.add(p.link)
         total += _penalty(p, name)(p.value)[0]
     return total
+
+
+def redrawn(problem: Problem, models: Models) -> Problem | None:
+    """The same terms with templates on the points that they need at ``models``; None where their windows do not suit."""
+    names, position = free_parameters(models)
+    changed: dict[TemplateSpec, TemplateSpec] = {}
+    for spec in problem.templates:
+        source = next(s for s in models.sources if s.name == spec.source)
+        spatial, energy = bind(source, "spatial", position), np.array(spec.energy) if spec.energy else None
+        if not suits(spec.geom, spatial, frame_of(source), energy):
+            return None
+        factor = oversampling(spatial.plugin, spatial.start, spec.geom, energy)
+        changed[spec] = replace(spec, factor=max(factor, spec.factor))
+    parameters = models.parameters()
+    return replace(
+        problem,
+        start=np.array([parameters[name].value for name in names]),
+        terms=tuple(_with_templates(term, changed) for term in problem.terms),
+        dense=tuple(partial(_dense_with, build, changed) for build in problem.dense),
+        templates={spec: _template(spec, models, position) for spec in changed.values()},
+    )
+
+
+def _dense_with(build: Callable[[], Term], changed: Mapping[TemplateSpec, TemplateSpec]) -> Term:
+    return _with_templates(build(), changed)
+
+
+def _with_templates(term: Term, changed: Mapping[TemplateSpec, TemplateSpec]) -> Term:
+    if isinstance(term, PointsTerm):
+        return term
+    reaches = tuple(
+        r if r.template is None else replace(r, template=changed[r.template]) for r in term.reaches
+    )
+    return replace(term, reaches=reaches)
 
 
 def holds_all(problem: Problem, models: Models, x: np.ndarray) -> bool:

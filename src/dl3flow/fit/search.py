@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
+import scipy
 from astropy.coordinates import SkyCoord
-from scipy.signal import fftconvolve
 
 from dl3flow.data.dataset import Dataset
 from dl3flow.errors import InputError
@@ -33,6 +33,8 @@ SEPARATION = 0.15 * u.deg
 # a template larger than this is looked for as one of this size
 _LARGEST_RADIUS = np.radians(1.0)
 _NOTHING = np.zeros(0)
+
+Drawn = dict[tuple[SkyGeometry, int, bytes | None], np.ndarray]
 
 
 def best_position(
@@ -63,11 +65,12 @@ def best_position(
     here = source_position(source)
     assert here is not None
     geom: SkyGeometry | None = None
+    drawn: Drawn = {}
     for dataset in datasets:
         if geom is None:
             geom = _neighbourhood(dataset.counts.sky, source, here)
             slope, information = np.zeros(geom.shape), np.zeros(geom.shape)
-        u_map, i_map = _score(dataset, geom, models, others, source)
+        u_map, i_map = _score(dataset, geom, models, others, source, drawn)
         slope += u_map
         information += i_map
     assert geom is not None
@@ -106,11 +109,11 @@ def _neighbourhood(geom: SkyGeometry, source: Source, here: SkyCoord) -> SkyGeom
 
 
 def _score(
-    dataset: Dataset, geom: SkyGeometry, models: Models, others: Models, source: Source
+    dataset: Dataset, geom: SkyGeometry, models: Models, others: Models, source: Source, drawn: Drawn
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slope and information of the likelihood in the source's strength at the pixels of ``geom``."""
     response = response_at(dataset, source_position(source) or dataset.counts.sky.center, source.without_irf)
-    per_energy, mean = _image(dataset, response.kernels, response.edisp, models, source)
+    per_energy, mean = _image(dataset, response.kernels, response.edisp, models, source, drawn)
     half = mean.shape[0] // 2
     rows, columns, inside = _pixels(dataset.counts.sky, geom, half)
     flat = (slice(None), rows, columns)
@@ -131,7 +134,7 @@ def _score(
 
 
 def _image(
-    dataset: Dataset, kernels: np.ndarray, edisp: np.ndarray, models: Models, source: Source
+    dataset: Dataset, kernels: np.ndarray, edisp: np.ndarray, models: Models, source: Source, drawn: Drawn
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expected counts of the source per energy, and its mean image, which sums to one; odd size."""
     edges = dataset.energy_true.edges.to_value(ENERGY)
@@ -149,14 +152,20 @@ def _image(
     weights = per_true * (edisp @ used)
     total = weights.sum()
     mean = np.einsum("t,tyx->yx", weights / total if total else np.full(len(flux), 1 / len(flux)), kernels)
-    template = _template(dataset, source)
+    template = _template(dataset, source, drawn)
     if template.shape != (1, 1):
-        mean = fftconvolve(mean, template)
+        shape = [m + n - 1 for m, n in zip(mean.shape, template.shape, strict=True)]
+        length = [scipy.fft.next_fast_len(n, real=True) for n in shape]
+        both = scipy.fft.rfft2(mean, s=length) * scipy.fft.rfft2(template, s=length)
+        mean = scipy.fft.irfft2(both, s=length)[: shape[0], : shape[1]]
     return np.where(used, per_energy, 0.0), np.maximum(mean, 0.0)
 
 
-def _template(dataset: Dataset, source: Source) -> np.ndarray:
-    """Shape of the source around the middle of an odd square of pixels; one pixel for a point."""
+def _template(dataset: Dataset, source: Source, drawn: Drawn) -> np.ndarray:
+    """Shape of the source around the middle of an odd square of pixels; one pixel for a point.
+
+    ``drawn`` takes those of pixels that further datasets may have too.
+    """
     spatial, geom = bind(source, "spatial", {}), dataset.counts.sky
     energy = energies_of_shape(dataset, spatial.plugin)
     extent = min(radius(spatial.plugin, spatial.start, energy), _LARGEST_RADIUS)
@@ -169,14 +178,19 @@ def _template(dataset: Dataset, source: Source) -> np.ndarray:
     j, i = round(y), round(x)
     window = geom.part((j - half, j + half + 1), (i - half, i + half + 1))
     factor = oversampling(spatial.plugin, spatial.start, geom, energy)
-    shares = pixel_fractions(
-        spatial.plugin, spatial.start, PixelGrid.create(window, factor, frame_of(source)), energy
-    )
-    flat = shares if shares.ndim == 2 else shares.mean(axis=0)
-    return np.asarray(flat)
+    pixels = replace(window, crpix=(round(window.crpix[0], 6), round(window.crpix[1], 6)), corner=(0, 0))
+    key = (pixels, factor, None if energy is None else energy.tobytes())
+    if key not in drawn:
+        shares = pixel_fractions(
+            spatial.plugin, spatial.start, PixelGrid.create(pixels, factor, frame_of(source)), energy
+        )
+        drawn[key] = shares if shares.ndim == 2 else shares.mean(axis=0)
+    return drawn[key]
 
 
-def _pixels(sky: SkyGeometry, geom: SkyGeometry, half: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pixels(
+    sky: SkyGeometry, geom: SkyGeometry, half: int
+) -> tuple[np.ndarray | slice, np.ndarray | slice, np.ndarray]:
     """Rows and columns of a map at the pixels of ``geom`` and ``half`` more on each side, and whether they are on the map."""
     try:
         row, column = geom.offset_in(sky)
@@ -185,16 +199,23 @@ def _pixels(sky: SkyGeometry, geom: SkyGeometry, half: int) -> tuple[np.ndarray,
         lon, lat = wide.lonlat
         rows, columns, inside = sky.index(SkyCoord(lon * u.rad, lat * u.rad, frame=wide.frame))
     else:
-        y = np.arange(row - half, row + geom.shape[0] + half)
-        x = np.arange(column - half, column + geom.shape[1] + half)
+        (j, j_end), (i, i_end) = (
+            (first - half, first + n + half) for first, n in zip((row, column), geom.shape, strict=True)
+        )
+        if j >= 0 and i >= 0 and j_end <= sky.shape[0] and i_end <= sky.shape[1]:
+            return slice(j, j_end), slice(i, i_end), np.ones((j_end - j, i_end - i), dtype=bool)
+        y, x = np.arange(j, j_end), np.arange(i, i_end)
         rows, columns = np.broadcast_arrays(y[:, None], x)
         inside = (rows >= 0) & (rows < sky.shape[0]) & (columns >= 0) & (columns < sky.shape[1])
     return np.where(inside, rows, 0), np.where(inside, columns, 0), inside
 
 
 def _correlated(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Correlation where the kernel lies whole within the image."""
-    return np.asarray(fftconvolve(image, kernel[::-1, ::-1], mode="valid"))
+    """Correlation where the kernel lies whole within the image: what wraps around on a grid of its size is elsewhere."""
+    length = [scipy.fft.next_fast_len(n, real=True) for n in image.shape]
+    transform = scipy.fft.rfft2(image, s=length) * scipy.fft.rfft2(kernel, s=length).conj()
+    rows, columns = (n - k + 1 for n, k in zip(image.shape, kernel.shape, strict=True))
+    return np.asarray(scipy.fft.irfft2(transform, s=length)[:rows, :columns])
 
 
 def _allowed(grid: SkyCoord, source: Source) -> np.ndarray:

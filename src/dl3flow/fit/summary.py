@@ -17,7 +17,6 @@ from dl3flow.fit.npred import (
     response_model,
     seen_again,
     seen_template,
-    weigh_background,
 )
 from dl3flow.fit.spectra import Shares, Spectrum, alike, plain_spectrum, spectra_stats
 from dl3flow.fit.terms import CountsTerm, PointsTerm, Reach
@@ -40,11 +39,15 @@ class _Known:
         Flux per true-energy bin, by source.
     seen : mapping of function (dataset, source, declared source) -> Seen or None
         Templates through the point spread, by source.
+    counts, background : array, shape (n_energy,), or None
+        In the mask, where the background is expected.
     """
 
     stat: float | None
     fluxes: Mapping[str, np.ndarray]
     seen: Mapping[str, Callable[[Dataset, Source, Source], Seen | None]]
+    counts: np.ndarray | None = None
+    background: np.ndarray | None = None
 
 
 def dataset_stats(datasets: Sequence[FitData], found: Minimum) -> tuple[DatasetStat, ...]:
@@ -63,7 +66,12 @@ def dataset_stats(datasets: Sequence[FitData], found: Minimum) -> tuple[DatasetS
                 here[reach.flux.source] = fluxes[reach.flux]
             if reach.template is not None:
                 seen[reach.flux.source] = _seen(term, k, reach, templates[reach.template])
-        known |= dict.fromkeys(term.names, _Known(alone, here, seen))
+        expected: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+        if isinstance(term, CountsTerm) and not term.is_measured:
+            arrays = term.load()
+            parts = (weight(at.x).value * arrays[f"B{k}"] for k, weight in enumerate(term.weights))
+            expected = (arrays["N"], np.sum(list(parts), axis=0))
+        known |= dict.fromkeys(term.names, _Known(alone, here, seen, *expected))
     summaries: dict[str, DatasetStat] = {}
     spectra: list[Spectrum] = []
     shares: Shares = {}
@@ -101,7 +109,6 @@ def _dataset_stat(dataset: FitData, found: Minimum, known: _Known) -> DatasetSta
         stat = known.stat or 0.0
         return DatasetStat(dataset.name, stat, n, dataset.energy_ref[:1], none, none, none)
     mask, stat_here = dataset.mask, known.stat
-    counts = np.where(mask, dataset.counts.data, 0.0).sum(axis=(1, 2), dtype=float)
     signal, per_energy = _predicted_signal(dataset, models, found.declared, known)
     if isinstance(dataset.background, OffCounts):
         factor = alpha_scale(dataset, models)
@@ -111,16 +118,15 @@ def _dataset_stat(dataset: FitData, found: Minimum, known: _Known) -> DatasetSta
             v[mask] for v in (dataset.counts.data, off.counts.data, off.alpha * factor, signal)
         )
         mu_off = wstat_background(n_on, n_off, np.where(alpha > 0, alpha, 1.0), expected)
-        by_energy = np.zeros(len(counts))
-        np.add.at(by_energy, np.nonzero(mask)[0], alpha * mu_off)
+        energy = np.nonzero(mask)[0]
+        counts = np.bincount(energy, n_on, len(mask))
+        by_energy = np.bincount(energy, alpha * mu_off, len(mask))
         if stat_here is None:
             stat_here = float(wstat(n_on, n_off, alpha, expected).sum())
     else:
-        by_energy = np.zeros(len(counts))
-        for part, weight in weigh_background(dataset, models, {}):
-            values = dataset.mu_bkg if part is None else part
-            summed = np.where(mask, values, 0.0).sum(axis=(1, 2), dtype=float)
-            by_energy += summed * weight(_NOTHING).value
+        assert known.counts is not None
+        assert known.background is not None
+        counts, by_energy = known.counts, known.background
     assert stat_here is not None
     ids = tuple(dataset.meta.get("obs_ids", ()))
     n = int(mask.sum())
@@ -153,5 +159,6 @@ def _predicted_signal(
         )
         if is_measured:
             signal[:, seen.rows, seen.columns] += folded
-        per_energy += np.einsum("eyx,eyx->e", folded, mask[:, seen.rows, seen.columns])
+        inside = mask[:, seen.rows, seen.columns]
+        per_energy += np.where(inside, folded, 0.0).sum(axis=(1, 2), dtype=float)
     return signal, per_energy

@@ -17,6 +17,8 @@ MARGIN = 3
 # how far a source may walk, and grow, before its window is made anew
 _DRIFT = 0.06
 _GROWTH = 1.05
+# a window is kept that is at most this much larger than need be
+_ALIKE = 0.8
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,14 @@ def holds(
     return bool(
         x - half >= -0.5 and y - half >= -0.5 and x + half < n_columns - 0.5 and y + half < n_rows - 0.5
     )
+
+
+def suits(geom: SkyGeometry, spatial: Binding, frame: str, energy: np.ndarray | None) -> bool:
+    """True if a window of these pixels holds the template at its start values, and one made for it would be hardly smaller."""
+    window = place_window(geom, spatial, frame, energy)
+    if window is None or not holds(geom, spatial.plugin, spatial.start, frame, energy):
+        return False
+    return all(new >= _ALIKE * old for new, old in zip(window.shape, geom.shape, strict=True))
 
 
 TemplateFunction = Callable[[np.ndarray, bool], Varied]

@@ -18,7 +18,7 @@ import scipy
 from dl3flow.fit.flux import Varied, VariedFunction
 from dl3flow.fit.npred import ROUNDING
 from dl3flow.geometry.sky import SkyGeometry
-from dl3flow.kernels.convolve import unfolded
+from dl3flow.kernels.convolve import portions, unfolded
 from dl3flow.kernels.statistics import TRUNCATION, wstat_background, wstat_derivatives, wstat_slope
 
 # a background's factor below this is taken as this: its logarithm is needed
@@ -116,7 +116,7 @@ class CountsTerm:
         Of f / 2.
     load : function () -> arrays
         ``n`` counts and ``e`` energy bin of each held bin; ``b<k>`` background parts there, ``B<k>`` their sums per energy,
-        ``outside`` counts per energy that no source reaches; or ``m`` off counts and ``alpha``. Per reach r: ``v<r>``
+        ``outside`` counts per energy that no source reaches, ``N`` all counts per energy; or ``m`` off counts and ``alpha``. Per reach r: ``v<r>``
         numbers of the bins; with a template ``M<r>`` (n_true, n) dispersion x exposure, ``p<r>`` pixel on the periodic grid,
         ``g<r>`` first bin of each pixel, ``T<r>`` quadrants of the kernels' transforms, ``D<r>`` (n_true, rows, columns); else ``A<r>`` (n_true, n) counts per
         flux and ``L<r>`` (n_true,) their sum over the mask.
@@ -194,23 +194,29 @@ def shape_reach(
         return Shaped(none, arrays[f"A{number}"][None], arrays[f"L{number}"][None])
     fractions, transforms = template
     whole, slopes = transforms
-    kernels = unfolded(arrays[f"T{number}"], reach.length[0])
-    backwards = arrays[f"D{number}"]
+    quadrants, backwards = arrays[f"T{number}"], arrays[f"D{number}"]
     everything = np.concatenate([fractions.value[None], fractions.gradient])[: 1 + len(slopes)]
     by_true = "rtyx" if everything.ndim == 4 else "ryx"
     sums = np.einsum(f"tyx,{by_true}->rt", backwards, everything, optimize=True)
     pixels, response = arrays[f"p{number}"], arrays[f"M{number}"]
     counts = np.empty((len(everything), *response.shape))
-    seen = scipy.fft.irfft2(whole * kernels, s=reach.length).reshape(len(kernels), -1)
-    np.take(seen, pixels, axis=1, out=counts[0])
-    # beyond a kernel's edge the transform leaves rounding, which is no signal
-    counts[0][np.abs(counts[0]) < ROUNDING * seen.max(axis=1, keepdims=True)] = 0.0
-    counts[0] *= response
-    single = kernels.astype(np.float32) if len(slopes) else kernels
-    for k, transform in enumerate(slopes, start=1):
-        seen = scipy.fft.irfft2(transform * single, s=reach.length).reshape(len(kernels), -1)
-        np.multiply(seen[:, pixels], response, out=counts[k])
+    for some in portions(len(quadrants), reach.length):
+        kernels = unfolded(quadrants[some], reach.length[0])
+        seen = scipy.fft.irfft2(_of(whole, some) * kernels, s=reach.length).reshape(len(kernels), -1)
+        at = seen[:, pixels]
+        # beyond a kernel's edge the transform leaves rounding, which is no signal
+        at[np.abs(at) < ROUNDING * seen.max(axis=1, keepdims=True)] = 0.0
+        np.multiply(at, response[some], out=counts[0, some])
+        single = kernels.astype(np.float32) if len(slopes) else kernels
+        for k, transform in enumerate(slopes, start=1):
+            seen = scipy.fft.irfft2(_of(transform, some) * single, s=reach.length).reshape(len(kernels), -1)
+            np.multiply(seen[:, pixels], response[some], out=counts[k, some])
     return Shaped(fractions.slots, counts, sums)
+
+
+def _of(transform: np.ndarray, some: slice) -> np.ndarray:
+    """Transforms of some true energies; the same for all where the shape does not depend on it."""
+    return transform[some] if transform.ndim == 3 else transform
 
 
 def measure(
@@ -405,17 +411,25 @@ def backward_map(
     response, pixels = arrays[f"M{number}"], arrays[f"p{number}"]
     backwards = arrays[f"D{number}"]
     n_true, rows, columns = backwards.shape
-    maps = np.zeros((n_true, reach.length[0] * reach.length[1]))
-    if len(bins):
-        weighted = response * (first[bins] * flux.value[:, None])
-        maps[:, pixels[groups]] = np.add.reduceat(weighted, groups, axis=1)
-    transforms = scipy.fft.rfft2(maps.reshape(n_true, *reach.length))
-    transforms *= unfolded(arrays[f"T{number}"], reach.length[0])
+    weights = first[bins]
+    total = np.zeros((reach.length[0], reach.length[1] // 2 + 1), dtype=complex)
+    seen = np.empty((n_true if by_energy else 0, rows, columns))
+    for some in portions(n_true, reach.length):
+        strengths = flux.value[some, None]
+        maps = np.zeros((len(strengths), reach.length[0] * reach.length[1]))
+        if len(bins):
+            weighted = response[some] * (weights * strengths)
+            maps[:, pixels[groups]] = np.add.reduceat(weighted, groups, axis=1)
+        transforms = scipy.fft.rfft2(maps.reshape(-1, *reach.length))
+        transforms *= unfolded(arrays[f"T{number}"][some], reach.length[0])
+        if by_energy:
+            seen[some] = scipy.fft.irfft2(transforms, s=reach.length)[:, :rows, :columns]
+        else:
+            total += transforms.sum(axis=0)
     if by_energy:
-        seen = scipy.fft.irfft2(transforms, s=reach.length)[:, :rows, :columns]
         return np.asarray(seen + flux.value[:, None, None] * backwards)
-    seen = scipy.fft.irfft2(transforms.sum(axis=0), s=reach.length)[:rows, :columns]
-    return np.asarray(seen + np.tensordot(flux.value, backwards, 1))
+    everywhere = scipy.fft.irfft2(total, s=reach.length)[:rows, :columns]
+    return np.asarray(everywhere + np.tensordot(flux.value, backwards, 1))
 
 
 @dataclass(frozen=True, eq=False)

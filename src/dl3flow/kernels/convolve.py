@@ -1,5 +1,6 @@
 """Point-spread kernels on pixels, and convolution by FFT."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -9,6 +10,8 @@ CONTAINMENT = 0.999
 _OVERSAMPLING = 20
 # radii that are whole numbers of pixels must not miss the pixels on their edge by rounding
 _EDGE = 1e-9
+# pixels of the grids that are transformed at once
+_PORTION = 2**16
 
 
 @lru_cache(maxsize=32)
@@ -53,49 +56,48 @@ def psf_kernels(profiles: np.ndarray, rad_edges: np.ndarray, binsz: float) -> np
     kernels : array, shape (n, k, k)
         With odd k; zero where the profile is zero.
     """
-    half = np.array([_half_size(profile, rad_edges, binsz) for profile in profiles])
+    radii = containment_radii(profiles, rad_edges, CONTAINMENT)
+    half = np.array([int(np.ceil(round(2 * r / binsz, 9))) // 2 if r > 0 else 0 for r in radii], dtype=int)
     size = int(half.max(initial=0))
     weights = _radial_weights(float(binsz), tuple(float(e) for e in rad_edges), size)
-    quadrant = np.maximum(np.einsum("yxr,nr->nyx", weights, profiles), 0.0)
-    index = np.abs(np.arange(-size, size + 1))
-    kernels = quadrant[:, index[:, None], index[None, :]]
-    outside = np.maximum(index[:, None], index[None, :])[None] > half[:, None, None]
-    kernels = np.where(outside, 0.0, kernels)
-    total = kernels.sum(axis=(1, 2), keepdims=True)
-    return np.asarray(np.divide(kernels, total, out=np.zeros_like(kernels), where=total > 0))
+    quadrant = np.maximum(np.tensordot(profiles, weights, (1, 2)), 0.0)
+    index = np.arange(size + 1)
+    quadrant[np.maximum(index[:, None], index)[None] > half[:, None, None]] = 0.0
+    # of a row or column, all but the middle one count twice
+    twice = np.where(index > 0, 2.0, 1.0)
+    total = np.einsum("nyx,y,x->n", quadrant, twice, twice)[:, None, None]
+    quadrant = np.divide(quadrant, total, out=np.zeros_like(quadrant), where=total > 0)
+    around = np.abs(np.arange(-size, size + 1))
+    return np.asarray(quadrant[:, around[:, None], around])
 
 
-def _half_size(profile: np.ndarray, rad_edges: np.ndarray, binsz: float) -> int:
-    radius = containment_radius(profile, rad_edges, CONTAINMENT)
-    return int(np.ceil(round(2 * radius / binsz, 9))) // 2 if radius > 0 else 0
+def containment_radii(profiles: np.ndarray, rad_edges: np.ndarray, fraction: float) -> np.ndarray:
+    """Radii that hold a fraction of radial profiles, to a 20th of a bin; zero for a profile of zeros.
 
-
-def containment_radius(profile: np.ndarray, rad_edges: np.ndarray, fraction: float) -> float:
-    """Radius that holds a fraction of a radial profile, to a 20th of a bin; zero for a profile of zeros.
-
-    The profile is linear between the centres of its bins.
+    A profile is linear between the centres of its bins.
 
     Parameters
     ----------
-    profile : array, shape (n_rad,)
+    profiles : array, shape (n, n_rad)
     rad_edges : array, shape (n_rad + 1,)
     fraction : float
 
     Returns
     -------
-    radius : float, in the unit of ``rad_edges``
+    radii : array, shape (n,), in the unit of ``rad_edges``
     """
+    profile = np.asarray(profiles, dtype=float).T
     fine = np.interp(np.arange(20 * len(profile) + 1) / 20, np.arange(len(profile) + 1), rad_edges)
     centers = 0.5 * (rad_edges[1:] + rad_edges[:-1])
     r = 0.5 * (fine[1:] + fine[:-1])
     left = np.clip(np.searchsorted(centers, r, side="right") - 1, 0, len(centers) - 2)
-    f = (r - centers[left]) / (centers[left + 1] - centers[left])
+    f = ((r - centers[left]) / (centers[left + 1] - centers[left]))[:, None]
     density = np.maximum((1 - f) * profile[left] + f * profile[left + 1], 0.0)
-    rings = density * r * np.diff(fine)
-    held = np.cumsum(rings) - 0.5 * rings
-    if held[-1] <= 0:
-        return 0.0
-    return float(r[np.argmin(np.abs(held / rings.sum() - fraction))])
+    rings = density * (r * np.diff(fine))[:, None]
+    held = np.cumsum(rings, axis=0) - 0.5 * rings
+    total = rings.sum(axis=0)
+    nearest = np.argmin(np.abs(held - fraction * total), axis=0)
+    return np.asarray(np.where(total > 0, r[nearest], 0.0))
 
 
 def convolve_same(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -123,6 +125,12 @@ def ring_kernel(r_in: float, r_out: float) -> np.ndarray:
     return np.asarray((r >= r_in - _EDGE) & (r <= r_out + _EDGE), dtype=float)
 
 
+def portions(n: int, shape: tuple[int, int]) -> Iterator[slice]:
+    """Slices of ``n`` grids, so that those transformed at once stay in a processor's own memory."""
+    step = max(_PORTION // (shape[0] * shape[1]), 1)
+    return (slice(first, first + step) for first in range(0, n, step))
+
+
 def even_transforms(kernels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Fourier transforms of kernels that are even in both directions, centred on the first pixel: real, one quadrant.
 
@@ -139,10 +147,14 @@ def even_transforms(kernels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         `unfolded` makes all rows of it.
     """
     half = kernels.shape[-1] // 2
-    padded = np.zeros((len(kernels), *shape))
     rows, columns = (np.arange(-half, half + 1) % size for size in shape)
-    padded[:, rows[:, None], columns] = kernels
-    return np.ascontiguousarray(scipy.fft.rfft2(padded).real[:, : shape[0] // 2 + 1])
+    n_rows = shape[0] // 2 + 1
+    quadrants = np.empty((len(kernels), n_rows, shape[1] // 2 + 1))
+    for some in portions(len(kernels), shape):
+        padded = np.zeros((len(kernels[some]), *shape))
+        padded[:, rows[:, None], columns] = kernels[some]
+        quadrants[some] = scipy.fft.rfft2(padded).real[:, :n_rows]
+    return quadrants
 
 
 def unfolded(quadrants: np.ndarray, n_y: int) -> np.ndarray:
