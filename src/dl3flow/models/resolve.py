@@ -9,7 +9,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.errors import InputError
-from dl3flow.models import cutoffs, ebl, norms, references, tables, temporal_templates
+from dl3flow.models import cutoffs, ebl, norms, references, tables, temporal_by_energy, temporal_templates
 from dl3flow.models.compound import find_operator
 from dl3flow.models.source import Component
 from dl3flow.models.spatial import SPATIAL_MODELS
@@ -23,7 +23,7 @@ _REGISTRIES: Mapping[str, tuple[Registry, ...]] = {
     "temporal": (TEMPORAL_MODELS,),
 }
 # imported for what they register: the code that a fit may run
-_FILES = (cutoffs, ebl, norms, references, tables, temporal_templates)
+_FILES = (cutoffs, ebl, norms, references, tables, temporal_by_energy, temporal_templates)
 
 
 @dataclass(frozen=True, eq=False)

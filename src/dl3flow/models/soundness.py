@@ -80,7 +80,8 @@ def _positions(
     plugin: Plugin, part: str, values: Mapping[str, float], options: Mapping[str, Any]
 ) -> tuple[np.ndarray, ...]:
     if part == "temporal":
-        return (_read_only(values.get("t_ref", 51544.0) + _DAYS),)
+        days = _read_only(values.get("t_ref", 51544.0) + _DAYS)
+        return (days, _read_only(_ENERGIES)) if _is_by_energy(plugin, options) else (days,)
     if part != "spatial":
         return (_read_only(_ENERGIES),)
     is_by_energy = _is_by_energy(plugin, options)

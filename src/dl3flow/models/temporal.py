@@ -62,7 +62,7 @@ def mean_factor(model: "ModelFunction", values: np.ndarray, start: np.ndarray, s
     Raises
     ------
     InputError
-        If there is no time to take the mean over.
+        If there is no time to take the mean over, or the model is another at every energy.
     """
     total = _length(model, start, stop)
     integral = model.companions.get("integral")
@@ -92,6 +92,11 @@ def mean_factor_gradient(
 
 
 def _length(model: "ModelFunction", start: np.ndarray, stop: np.ndarray) -> float:
+    if model.companions.get("by_energy"):
+        raise InputError(
+            f"the temporal model '{model.name}' changes with energy, which simulations know and fits do not: fit bands of energy, "
+            "each with a model such as 'exp_decay'"
+        )
     total = float(np.sum(np.asarray(stop) - start))
     if not total > 0:
         raise InputError(
