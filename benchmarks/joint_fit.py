@@ -16,7 +16,8 @@ datasets that were just read: kernels, minimum, errors; with its defaults.
 
 "One minimum" is judged on the peer's own likelihood, without what of the peer its default result depends on:
 
-- its kernels are divided into 20 parts a pixel (by default they are not converged); the statistic, not the minimum and the
+- its kernels are divided into 20 parts a pixel (by default they are not converged; their sums are taken by `peer_likelihood.fine_kernel`,
+  which is checked against its own division on the spot); the statistic, not the minimum and the
   errors, is compared with our kernels in the peer, as 20 parts still move 2e-4 of a kernel's sum to other rings;
 - its responses are pinned to our declared position (by default they depend on which positions were tried before);
 - minimum and errors come from central differences of both likelihoods, the same on either side (MIGRAD stops up to 0.02
@@ -52,6 +53,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer_likelihood import fine_kernels, our_template, use_our_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DL3FLOW_DATA", ROOT.parent / "shared" / "data"))
@@ -351,17 +353,21 @@ class Peer:
         self, made: Mapping[str, Any], at: Mapping[str, float], steps: Mapping[str, float]
     ) -> list[dict[str, Any]]:
         """Differences of the statistic of every dataset, with fine kernels and pinned responses."""
-        import gammapy.irf.psf.map as psf_map
+        # what is changed for this judgement must not stay for the next case's fit, which is timed
+        with contextlib.ExitStack() as stack:
+            if made["is_map"]:
+                stack.enter_context(fine_kernels())
+            if "stacked" in made["case"]:
+                stack.enter_context(our_template(at["crab.sigma"]))
+            return self._differences(made, at, steps)
 
-        psf_map._psf_upsampling_factor = lambda psf, geom, position, **_: np.full(
-            psf.psf_map.geom.axes["energy_true"].nbin, 20
-        )
+    def _differences(
+        self, made: Mapping[str, Any], at: Mapping[str, float], steps: Mapping[str, float]
+    ) -> list[dict[str, Any]]:
         datasets, parameters = self._read(made)
         found = []
         for name, value in at.items():
             parameters[name].value = value
-        if "stacked" in made["case"]:
-            use_our_template(at["crab.sigma"])
         for dataset in datasets:
             dataset.stat_sum()
             for evaluator in dataset._evaluators.values() if made["is_map"] else ():
@@ -380,53 +386,6 @@ class Peer:
                 answer["stat_our_kernels"] = stat(at)
             found.append(answer)
         return found
-
-
-def use_our_kernels(dataset: Any, path: Path) -> None:
-    """Give the peer's evaluators of a dataset our point-spread kernels."""
-    from dl3flow.fit.npred import response_at
-    from dl3flow.io.fits_datasets import read_fits_dataset
-
-    own = read_fits_dataset(path, dataset.name)
-    for evaluator in dataset._evaluators.values():
-        kernels = response_at(own, evaluator.model.position).kernels
-        # both are centred; the smaller one is zero where the larger one ends
-        n, m = evaluator.psf.psf_kernel_map.data.shape[-1], kernels.shape[-1]
-        if m > n:
-            kernels = kernels[:, (m - n) // 2 : (m + n) // 2, (m - n) // 2 : (m + n) // 2]
-        edge = max(n - m, 0) // 2
-        evaluator.psf.psf_kernel_map.data = np.pad(kernels, ((0, 0), (edge, edge), (edge, edge)))
-        evaluator.reset_cache_properties()
-
-
-def use_our_template(sigma: float) -> None:
-    """Give the peer's Gaussian our shares of pixels, with as many points a pixel as ours has at ``sigma`` deg."""
-    import astropy.units as u
-    from gammapy.maps import Map
-    from gammapy.modeling.models import GaussianSpatialModel
-
-    from dl3flow.geometry.sky import SkyGeometry
-    from dl3flow.models.pixels import PixelGrid, oversampling, pixel_fractions
-    from dl3flow.models.resolve import resolve
-    from dl3flow.models.source import Component, Parameter
-
-    names = ("lon_0", "lat_0", "sigma", "e", "phi")
-    plugin = resolve(
-        Component("gauss", tuple(Parameter(n, 0.0, u.deg) for n in names)), "spatial", "benchmark"
-    )
-    grids: dict[Any, PixelGrid] = {}
-
-    def integrate_geom(self: Any, geom: Any, oversampling_factor: Any = None) -> Any:
-        key = (geom.data_shape, tuple(geom.wcs.wcs.crpix))
-        if key not in grids:
-            sky = SkyGeometry.from_wcs(geom.wcs, geom.data_shape, "benchmark")
-            start = np.array([0.0, 0.0, np.radians(sigma), 0.0, 0.0])
-            grids[key] = PixelGrid.create(sky, oversampling(plugin, start, sky), "icrs")
-        place = [getattr(self, name).quantity.to_value(u.rad) for name in names[:3]]
-        shares = pixel_fractions(plugin, np.array([*place, 0.0, 0.0]), grids[key])
-        return Map.from_geom(geom=geom, data=shares, unit="")
-
-    GaussianSpatialModel.integrate_geom = integrate_geom
 
 
 SIDES: dict[str, Any] = {"ours": Ours, "peer": Peer}
