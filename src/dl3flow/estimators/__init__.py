@@ -1,6 +1,8 @@
 """DL3 or DL4, with or without a fit, to DL5: one line here makes an estimator known."""
 
+from dl3flow.estimators import adaptive_smooth as adaptive_smooth
 from dl3flow.estimators import butterfly as butterfly
+from dl3flow.estimators import combined_flux_points as combined_flux_points
 from dl3flow.estimators import combined_significance as combined_significance
 from dl3flow.estimators import counts_table as counts_table
 from dl3flow.estimators import excess_map as excess_map

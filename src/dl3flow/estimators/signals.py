@@ -18,7 +18,7 @@ from astropy.coordinates import SkyCoord
 
 from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.data.products import FitResult
-from dl3flow.errors import InputError
+from dl3flow.errors import InputError, choices
 from dl3flow.estimators.norms import find_source
 from dl3flow.fit.binding import bind
 from dl3flow.fit.flux import build_bin_flux
@@ -90,6 +90,26 @@ def placed_source(
     )
     options = {**spatial.options, "frame": geom.frame}
     return Source("reference", spectral, replace(spatial, parameters=parameters, options=options))
+
+
+def subtracted_sources(
+    asked: Sequence[str] | None, names: Sequence[str], like: str | None, where: str
+) -> list[str]:
+    """Sources of a fit that count as background: those asked for, by default (None) all but ``like``.
+
+    Raises
+    ------
+    InputError
+        If the fit has no source of that name.
+    """
+    if asked is None:
+        return [name for name in names if name != like]
+    for name in asked:
+        if name not in names:
+            raise InputError(
+                f"{where}: `subtract` names '{name}', which is no source of the fit {choices(name, names)}"
+            )
+    return list(asked)
 
 
 def middle(geom: SkyGeometry) -> SkyCoord:

@@ -10,7 +10,7 @@ import numpy as np
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult, SkyMap
-from dl3flow.errors import InputError, choices
+from dl3flow.errors import InputError
 from dl3flow.estimators.images import common_geometry
 from dl3flow.estimators.norms import Sigmas, point_meta, reference_columns, snapped_edges
 from dl3flow.estimators.registry import MAPS
@@ -20,6 +20,7 @@ from dl3flow.estimators.signals import (
     known_counts,
     placed_source,
     signal_bins,
+    subtracted_sources,
 )
 from dl3flow.fit.npred import icrs_positions
 from dl3flow.geometry.axis import Axis, EnergyAxis, PositiveAngle
@@ -98,7 +99,7 @@ def ts_map(
     geom = common_geometry([d.counts.sky for d in datasets])
     source = placed_source(geom, result, like, spectral, spatial, _WHERE)
     models = Models(()) if result is None else result.models
-    chosen = _subtracted(subtract, [s.name for s in models.sources], like)
+    chosen = subtracted_sources(subtract, [s.name for s in models.sources], like, _WHERE)
     signals = [expected_signal(d, source, models, kernel_width) for d in datasets]
     expected = [known_counts(d, result, chosen) for d in datasets]
     axis = datasets[0].energy
@@ -149,17 +150,6 @@ def solver(engine: str) -> Solver:
             f"{_WHERE}: `engine: numba` needs the package numba, which is not installed: `pip install dl3flow[fast]`, or take `numpy`"
         ) from None
     return found
-
-
-def _subtracted(asked: Sequence[str] | None, names: Sequence[str], like: str | None) -> list[str]:
-    if asked is None:
-        return [name for name in names if name != like]
-    for name in asked:
-        if name not in names:
-            raise InputError(
-                f"{_WHERE}: `subtract` names '{name}', which is no source of the fit {choices(name, names)}"
-            )
-    return list(asked)
 
 
 def _maps(

@@ -1,6 +1,8 @@
 """Pictures of reduced data and results: one pure function per product, ``plot(product, result) -> Figure``."""
 
+from dl3flow.plots import adaptive_smooth as adaptive_smooth
 from dl3flow.plots import butterfly as butterfly
+from dl3flow.plots import combined_flux_points as combined_flux_points
 from dl3flow.plots import counts_table as counts_table
 from dl3flow.plots import dataset as dataset
 from dl3flow.plots import extension as extension

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult, SkyMap
 from dl3flow.plots import sky, style
 from dl3flow.plots.registry import PLOTS
@@ -35,7 +36,6 @@ def ts_map(product: SkyMap, result: FitResult | None) -> Figure:
         grid = figure.add_gridspec(shown, 3)
         drawn, has_contour = [], False
         for band in range(shown):
-            within = "" if not first.axes else _band_label(first, band)
             for column, (key, title, label) in enumerate(
                 (
                     ("sqrt_ts", "Significance", "√TS (σ)"),
@@ -44,14 +44,14 @@ def ts_map(product: SkyMap, result: FitResult | None) -> Figure:
                 )
             ):
                 values = product.maps[key].data.reshape(n_bands, *geom.shape)[band]
-                scale, power = (1.0, "") if column == 0 else style.power_of_ten(values[np.isfinite(values)])
+                scale, power = (1.0, "") if column == 0 else style.power_of_ten(values)
                 axes = sky.draw_panel(
                     figure,
                     grid[band, column],
                     geom,
                     values / scale,
-                    f"{title}{within if column == 0 else ''}",
-                    f"{power} {label}".strip(),
+                    f"{title}{band_label(first, band) if column == 0 else ''}",
+                    f"{power}{label}",
                     signed=column < 2,
                     vmax=_sigma_scale(values)
                     if column == 0
@@ -77,8 +77,11 @@ def ts_map(product: SkyMap, result: FitResult | None) -> Figure:
     return figure
 
 
-def _band_label(of: object, band: int) -> str:
-    low, high = of.axes[0].edges[band : band + 2].to_value("TeV")  # type: ignore[attr-defined]
+def band_label(of: Map, band: int) -> str:
+    """Energies of one of a map's bands, as the end of a title; empty for a map without bands."""
+    if not of.axes:
+        return ""
+    low, high = of.axes[0].edges[band : band + 2].to_value("TeV")
     return f", {low:.3g}–{high:.3g} TeV"
 
 
