@@ -11,7 +11,6 @@ from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.data.products import SkyMap
 from dl3flow.estimators import MAPS
 from dl3flow.kernels.significance import chi2_sigma
-from dl3flow.plots import PLOTS
 
 MakeDataset = Callable[..., Dataset]
 BANDS = {"min": "1 TeV", "max": "10 TeV", "nbin": 3}
@@ -74,8 +73,3 @@ def test_sky_without_signal_is_standard_normal(small_dataset: MakeDataset) -> No
     sigma = estimate(bright, energy=BANDS).maps["sqrt_ts"].data[3::7, 3::7]
     assert np.mean(sigma**2) == pytest.approx(1, abs=0.6)
     assert np.mean(np.abs(sigma) < 0.6745) == pytest.approx(0.5, abs=0.25)
-
-
-def test_the_picture(small_dataset: MakeDataset) -> None:
-    figure = PLOTS.find("combined_significance", "plot")(estimate([small_dataset()]), None)
-    assert figure.axes[0].get_title() == "Significance"

@@ -17,7 +17,6 @@ from dl3flow.fit.minimise import fit
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.models.source import Component, Models, Parameter
-from dl3flow.plots import PLOTS
 
 MakeDataset = Callable[..., Dataset]
 MakeModels = Callable[..., Models]
@@ -124,9 +123,3 @@ def test_what_cannot_be_tested(wide: tuple[Dataset, FitResult]) -> None:
         estimate([replace(data, counts=region)], result)
     with pytest.raises(InputError, match="n_points: expected a whole number from 3 to 200, found 2"):
         estimate([data], result, n_points=2)
-
-
-def test_the_picture(wide: tuple[Dataset, FitResult]) -> None:
-    figure = PLOTS.find("extension", "plot")(estimate(*([wide[0]], wide[1])), wide[1])
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert [label.split()[0] for label in labels] == ["profile", "best", "limit"]

@@ -14,7 +14,6 @@ from dl3flow.estimators import TABLES
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.models.source import Models
-from dl3flow.plots import PLOTS
 
 MakeDataset = Callable[..., Dataset]
 CENTER = {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"}
@@ -151,10 +150,3 @@ def test_without_counts_the_limit_is_that_of_a_linear_likelihood(small_dataset: 
     assert per_count[2] == pytest.approx(
         (counted["excess"] / counted["flux"].to_value("cm-2 s-1"))[2], rel=0.1
     )
-
-
-def test_the_picture(small_dataset: MakeDataset) -> None:
-    profile = estimate([small_dataset()], energy={"min": "1 TeV", "max": "10 TeV", "nbin": 3})
-    figure = PLOTS.find("flux_profile", "plot")(profile, None)
-    assert len(figure.axes[0].get_legend().get_texts()) == 3
-    assert "deg" in figure.axes[0].get_xlabel()

@@ -1,8 +1,8 @@
 """Estimator ``find_sources``: peaks of significance that no source of the fit explains, each placed by a fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import astropy.units as u
 import numpy as np
@@ -10,7 +10,8 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from dl3flow.data.dataset import Dataset
-from dl3flow.data.products import FitResult, ProductTable
+from dl3flow.data.maps import Map
+from dl3flow.data.products import FitResult, ProductTable, SkyMap
 from dl3flow.estimators.images import Circle, significance_maps
 from dl3flow.estimators.norms import Sigmas, reference_columns
 from dl3flow.estimators.pixels import (
@@ -22,6 +23,7 @@ from dl3flow.estimators.pixels import (
     reference_source,
 )
 from dl3flow.estimators.registry import TABLES
+from dl3flow.estimators.ts_map import ts_map
 from dl3flow.fit.minimise import fit
 from dl3flow.fit.npred import icrs_positions
 from dl3flow.geometry.axis import EnergyRange, PositiveAngle
@@ -60,6 +62,7 @@ def find_sources(
     result: FitResult | None,
     *,
     correlation_radius: PositiveAngle = 0.1 * u.deg,
+    peaks_of: Literal["excess", "ts"] = "excess",
     threshold: Sigmas = 5.0,
     min_distance: PositiveAngle = 0.2 * u.deg,
     max_sources: Annotated[int, _number_of_sources] = 20,
@@ -81,6 +84,9 @@ def find_sources(
     result : FitResult or None
     correlation_radius : Quantity
         Of the circle whose significance is that of its middle.
+    peaks_of : 'excess' or 'ts'
+        The map in which peaks are looked for: the significance of what is in the circle, or the root of the test statistic of
+        a point source (`ts_map`), which finds fainter ones and takes longer.
     threshold : float
         Significance of a peak, before trials.
     min_distance : Quantity
@@ -107,7 +113,8 @@ def find_sources(
     Raises
     ------
     InputError
-        If known and measured backgrounds meet, or the energies do not overlap the data.
+        If known and measured backgrounds meet, the energies do not overlap the data, or a measured background is to have a map
+        of test statistics.
     """
     maps = maps_only(datasets, _WHERE)
     edges = chosen_edges(maps, energy)
@@ -123,8 +130,7 @@ def find_sources(
     told: list[str] = []
     final: FitResult | None = None
     while len(peaks) < max_sources:
-        bins = [pixel_bins(d, models, reference) for d in maps]
-        found = significance_maps(bins, asked, "background", reference)
+        found = _searched(maps, models, reference, asked, peaks_of)
         places = [SkyCoord(*at, unit="deg") for at in icrs_positions(_own(models, taken)).values()]
         avoided = [*places, *(p.position for p in peaks)]
         seen = _peaks_of(found, flux, threshold, min_distance, avoided)
@@ -171,7 +177,8 @@ def find_sources(
                 "center": [float(at.ra.deg), float(at.dec.deg)],
                 "width": float(max(geom.shape) * geom.binsz),
             },
-            "correlation_radius": float(correlation_radius.to_value(u.deg)),
+            "correlation_radius": float(correlation_radius.to_value(u.deg)) if peaks_of == "excess" else None,
+            "peaks_of": peaks_of,
             "threshold": threshold,
             "energy": edges.to_value(u.TeV).tolist(),
             "reference": f"power law of index {index:g}",
@@ -179,6 +186,18 @@ def find_sources(
             "summary": [["sources found", len(rows)]],
         },
     )
+
+
+def _searched(
+    maps: Sequence[Dataset], models: Models, reference: Source, asked: Circle, peaks_of: str
+) -> Mapping[str, Map]:
+    """Maps sqrt_ts and flux of what the models do not explain."""
+    if peaks_of == "excess":
+        bins = [pixel_bins(d, models, reference) for d in maps]
+        return significance_maps(bins, asked, "background", reference)
+    known = FitResult(True, "", 0.0, models, (), np.zeros((0, 0)), (), {})
+    sky: SkyMap = ts_map(maps, known, spectral=reference.spectral)
+    return sky.maps
 
 
 def _within(dataset: Dataset, low: u.Quantity, high: u.Quantity) -> Dataset:
@@ -198,7 +217,11 @@ def _own(models: Models, taken: set[str]) -> Models:
 
 
 def _peaks_of(
-    found: Any, flux: float, threshold: float, min_distance: u.Quantity, avoided: Sequence[SkyCoord]
+    found: Mapping[str, Map],
+    flux: float,
+    threshold: float,
+    min_distance: u.Quantity,
+    avoided: Sequence[SkyCoord],
 ) -> list[_Peak]:
     """Peaks away from given directions, the most significant first."""
     geom: SkyGeometry = found["sqrt_ts"].sky
