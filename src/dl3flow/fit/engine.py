@@ -100,11 +100,15 @@ def evaluate(
     n_shared = len(problem.shared)
     place = np.full(len(x), -1)
     place[problem.shared] = np.arange(n_shared)
-    everywhere = {spec: function(x, is_smooth) for spec, function in problem.templates.items()}
+    everywhere = {
+        spec: function(x, is_smooth, order)
+        for spec, function in problem.templates.items()
+        if spec.source != without
+    }
     transforms: dict[tuple[TemplateSpec, tuple[int, int]], Transforms] = {}
     for term in problem.terms:
         for reach in term.reaches if isinstance(term, CountsTerm) else ():
-            if reach.template is not None and (reach.template, reach.length) not in transforms:
+            if reach.template in everywhere and (reach.template, reach.length) not in transforms:
                 at = everywhere[reach.template]
                 slopes = at.gradient if order == 2 else at.gradient[:0]
                 transforms[reach.template, reach.length] = (

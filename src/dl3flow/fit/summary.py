@@ -54,7 +54,7 @@ def dataset_stats(datasets: Sequence[FitData], found: Minimum) -> tuple[DatasetS
     """One summary per dataset, at the minimum."""
     problem, at = found.problem, found.evaluation
     fluxes = {spec: flux(at.x).value for spec, flux in problem.fluxes.items()}
-    templates = {spec: template(at.x, False).value for spec, template in problem.templates.items()}
+    templates = {spec: template(at.x, False, 0).value for spec, template in problem.templates.items()}
     known: dict[str, _Known] = {}
     for term, stat in zip(problem.terms, at.stats, strict=True):
         own = sum(problem.penalties[k](float(at.x[k]))[0] for k in term.local if k in problem.penalties)

@@ -105,7 +105,7 @@ def suits(geom: SkyGeometry, spatial: Binding, frame: str, energy: np.ndarray | 
     return all(new >= _ALIKE * old for new, old in zip(window.shape, geom.shape, strict=True))
 
 
-TemplateFunction = Callable[[np.ndarray, bool], Varied]
+TemplateFunction = Callable[[np.ndarray, bool, int], Varied]
 
 
 def build_template(
@@ -126,25 +126,25 @@ def build_template(
 
     Returns
     -------
-    template : function (x, is_smooth) -> Varied
+    template : function (x, is_smooth, order) -> Varied
         Of shape (n_rows, n_columns) or (n_true, n_rows, n_columns). Smooth derivatives of a point are differences over a
-        pixel: exact ones jump at pixel centres.
+        pixel: exact ones jump at pixel centres. Derivatives of a higher order than asked for are left out.
     """
     grid = PixelGrid.create(geom, factor, frame)
     slots, to_slot = shared_slots(spatial)
     model, free = spatial.plugin, spatial.is_free
 
-    def varied(x: np.ndarray, is_smooth: bool) -> Varied:
+    def varied(x: np.ndarray, is_smooth: bool, order: int) -> Varied:
         values = spatial.values(x)
-        if is_smooth and model.companions.get("is_point"):
+        if order > 0 and is_smooth and model.companions.get("is_point"):
             at, first, second = _wide_differences(model, values, grid, free)
         else:
-            at, first, second = fraction_derivatives(model, values, grid, free, energy)
+            at, first, second = fraction_derivatives(model, values, grid, free, energy, order)
 
         def curvature() -> np.ndarray:
             return np.tensordot(to_slot, np.tensordot(to_slot, second, (1, 1)), (1, 1))
 
-        return Varied(slots, at, np.tensordot(to_slot, first, 1), curvature)
+        return Varied(slots, at, np.tensordot(to_slot, first, 1) if order > 0 else first, curvature)
 
     return varied
 

@@ -203,14 +203,14 @@ def shape_reach(
     for some in portions(len(quadrants), reach.length):
         kernels = unfolded(quadrants[some], reach.length[0])
         seen = scipy.fft.irfft2(_of(whole, some) * kernels, s=reach.length).reshape(len(kernels), -1)
-        at = seen[:, pixels]
+        at = np.take(seen, pixels, axis=1)
         # beyond a kernel's edge the transform leaves rounding, which is no signal
         at[np.abs(at) < ROUNDING * seen.max(axis=1, keepdims=True)] = 0.0
         np.multiply(at, response[some], out=counts[0, some])
         single = kernels.astype(np.float32) if len(slopes) else kernels
         for k, transform in enumerate(slopes, start=1):
             seen = scipy.fft.irfft2(_of(transform, some) * single, s=reach.length).reshape(len(kernels), -1)
-            np.multiply(seen[:, pixels], response[some], out=counts[k, some])
+            np.multiply(np.take(seen, pixels, axis=1), response[some], out=counts[k, some])
     return Shaped(fractions.slots, counts, sums)
 
 

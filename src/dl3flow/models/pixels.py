@@ -128,6 +128,7 @@ def fraction_derivatives(
     grid: PixelGrid,
     is_free: np.ndarray,
     energy: np.ndarray | None = None,
+    order: int = 2,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`pixel_fractions` and their first and second derivatives by the free parameters.
 
@@ -141,6 +142,8 @@ def fraction_derivatives(
     model, values, grid, energy
         As for `pixel_fractions`.
     is_free : bool array, shape (n_par,)
+    order : 0, 1 or 2
+        Derivatives of a higher order are left out: their arrays are empty.
 
     Returns
     -------
@@ -150,9 +153,12 @@ def fraction_derivatives(
     curvature : array, shape (n_free, n_free, ...)
     """
     values, is_free = np.asarray(values, dtype=float), np.asarray(is_free, dtype=bool)
-    at = _pixelised(model, values, grid, energy, is_free, 2)
-    if at.gradient is not None and at.curvature is not None:
-        return at.density, at.gradient, at.curvature
+    at = _pixelised(model, values, grid, energy, is_free, order)
+    none = np.zeros((0, *at.density.shape))
+    if order == 0:
+        return at.density, none, none[:, None]
+    if at.gradient is not None and (order == 1 or at.curvature is not None):
+        return at.density, at.gradient, none[:, None] if at.curvature is None else at.curvature
     free = np.flatnonzero(is_free)
     steps = _steps(model, values, grid, _STEP if at.gradient is None else _FINE_STEP)
 
@@ -165,6 +171,8 @@ def fraction_derivatives(
         )
 
     first = gradient(values) if at.gradient is None else at.gradient
+    if order == 1:
+        return at.density, first, none[:, None]
     second = _differences(gradient, values, free, steps, first.shape)
     return at.density, first, 0.5 * (second + np.swapaxes(second, 0, 1))
 
