@@ -23,17 +23,20 @@ def flux_points(product: FluxPoints, result: FitResult | None) -> Figure:
     table, source = product.table, str(product.meta.get("source", "source"))
     points = sed_points(product)
     grid = np.geomspace(points.low.min(), points.high.max(), _N_CURVE)
-    curve = None if result is None else spectral_curve(result, source, grid * u.TeV)
+    at_source = bool(product.meta.get("deabsorbed"))
+    curve = None if result is None else spectral_curve(result, source, grid * u.TeV, is_deabsorbed=at_source)
     with style.applied():
         figure = style.new_figure(5.4 if curve is not None else 4.2)
-        style.set_title(figure, f"Spectral energy distribution of {source}")
+        style.set_title(
+            figure, f"Spectral energy distribution of {source}" + ", absorption taken out" * at_source
+        )
         if curve is None or result is None:
             upper = figure.subplots()
             lowest = upper
         else:
             upper, lowest = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
             _draw_curve(upper, grid, curve, _fitted_shape(result, source))
-            model = spectral_curve(result, source, table["e_ref"])
+            model = spectral_curve(result, source, table["e_ref"], is_deabsorbed=at_source)
             assert model is not None
             _draw_residuals(lowest, points, (model[0] * table["e_ref"] ** 2).to_value(SED))
         n_sigma = float(product.meta.get("n_sigma", 1))
