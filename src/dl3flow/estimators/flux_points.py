@@ -1,6 +1,6 @@
 """Estimator ``flux_points``: the flux of one source in energy bins, with errors and upper limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from dl3flow.estimators.norms import (
     reference_columns,
     scanned_norms,
     snapped_edges,
+    unseen_points,
     with_counts,
 )
 from dl3flow.estimators.registry import TABLES
@@ -31,7 +32,6 @@ from dl3flow.geometry.axis import EnergyAxis
 from dl3flow.kernels.norm import NormFits
 from dl3flow.models.absorption import without_absorption
 from dl3flow.models.source import Models, Source
-from dl3flow.units import ENERGY
 
 
 @TABLES.register()
@@ -144,13 +144,6 @@ def _seen_at_source(source: Source, where: str) -> Source:
             "it by `ebl_absorption` in the models, or leave the option out"
         )
     return replace(source, spectral=intrinsic)
-
-
-def unseen_points(columns: Mapping[str, u.Quantity], rows: Mapping[str, np.ndarray]) -> list[str]:
-    """A sentence for the points without a norm."""
-    low, high = (columns[name].to_value(ENERGY) for name in ("e_min", "e_max"))
-    ranges = [f"{low[k]:.3g} to {high[k]:.3g} TeV" for k in np.flatnonzero(~rows["success"])]
-    return [f"no data see the source, so there is no flux, at {', '.join(ranges)}"] * bool(ranges)
 
 
 def _refitted(

@@ -321,6 +321,13 @@ def point_meta(
     }
 
 
+def unseen_points(columns: Mapping[str, u.Quantity], rows: Mapping[str, np.ndarray]) -> list[str]:
+    """A sentence for the points without a norm."""
+    low, high = (columns[name].to_value(ENERGY) for name in ("e_min", "e_max"))
+    ranges = [f"{low[k]:.3g} to {high[k]:.3g} TeV" for k in np.flatnonzero(~rows["success"])]
+    return [f"no data see the source, so there is no flux, at {', '.join(ranges)}"] * bool(ranges)
+
+
 def snapped_edges(axis: Axis, wanted: u.Quantity) -> u.Quantity:
     """Edges of ``axis`` nearest (in log energy) to the wanted ones, each once.
 

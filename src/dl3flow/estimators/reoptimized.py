@@ -117,12 +117,14 @@ class _Curve:
         self.slot = problem.names.index(name)
         self.place = int(np.flatnonzero(problem.shared == self.slot)[0])
         self.best = self._descend(problem, problem.start)
-        self._known = {self.norm: self.best}
+        self._known = {float(self.best.x[self.slot]): self.best}
 
     @property
     def norm(self) -> float:
-        """Best norm."""
-        return float(self.best.x[self.slot])
+        """Best norm; what the search has left to go is taken off where the curvature says how much that is."""
+        left = float(self.best.gradient[self.place]) / self.curvature if self.curvature > 0 else 0.0
+        found = float(self.best.x[self.slot])
+        return found - left if found > self.problem.low[self.slot] else found
 
     @property
     def curvature(self) -> float:
