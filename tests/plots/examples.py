@@ -272,18 +272,191 @@ def make_theta_squared(n: int) -> ProductTable:
     return ProductTable("theta_squared", QTable({**theta2, **columns}), {"cut": 0.1})
 
 
+def make_combined(n_sources: int) -> SkyMap:
+    """Significance as of an excess map, of two data sets in the inner half and one beyond."""
+    excess = make_sky_map("background", n_sources)
+    sigma = excess.maps["sqrt_ts"]
+    n_dof = np.where(np.degrees(sigma.sky.separation(sigma.sky.center)) < 1.2, 2.0, 1.0)
+    maps = {"sqrt_ts": sigma, "n_dof": sigma.with_data(np.where(np.isfinite(sigma.data), n_dof, np.nan))}
+    return SkyMap(maps, {**excess.meta, "estimator": "combined_significance", "beam": 0.07})
+
+
+def make_flux_profile(n: int) -> ProductTable:
+    """Boxes along a line in two energy bands; the flux falls from the middle, and the last box is a limit."""
+    edges = np.linspace(-1, 1, n + 1)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    columns: dict[str, list[float]] = {}
+    for x, low, high in zip(middle, edges[:-1], edges[1:], strict=True):
+        for k, strength in enumerate((1e-12, 2e-13)):
+            flux = strength * np.exp(-8 * x**2)
+            row = {
+                "distance": x,
+                "distance_min": low,
+                "distance_max": high,
+                "e_min": 1 + 9.0 * k,
+                "e_max": 10 + 90.0 * k,
+            }
+            row |= {
+                "solid_angle": 0.02,
+                "flux": flux,
+                "flux_errn": 0.2 * strength,
+                "flux_errp": 0.25 * strength,
+            }
+            row |= {"flux_ul": flux + 0.5 * strength, "is_ul": float(n > 1 and high == 1)}
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
+    units = dict.fromkeys(("distance", "distance_min", "distance_max"), u.deg)
+    units |= {"e_min": u.TeV, "e_max": u.TeV, "solid_angle": u.deg**2}
+    units |= dict.fromkeys(("flux", "flux_errn", "flux_errp", "flux_ul"), u.Unit("cm-2 s-1"))
+    table = QTable({name: np.array(v) * units.get(name, u.one) for name, v in columns.items()})
+    return ProductTable("flux_profile", table, {"shape": "boxes", "angle": 30.0, "n_sigma_ul": 2})
+
+
+def make_found_sources(n: int) -> ProductTable:
+    """As many sources in a field of four degrees, every third without a place of its own."""
+    rng = np.random.default_rng(8)
+    lon, lat = CRAB.ra.deg + rng.uniform(-1.8, 1.8, n), CRAB.dec.deg + rng.uniform(-1.8, 1.8, n)
+    unknown = np.where(np.arange(n) % 3 == 2, np.nan, 1.0)
+    table = QTable(
+        {
+            "name": [f"source-{k + 1}" for k in range(n)],
+            "ra": (lon + 0.01) * unknown * u.deg,
+            "dec": lat * unknown * u.deg,
+            "error_major": np.full(n, 0.05) * u.deg,
+            "error_minor": np.full(n, 0.02) * u.deg,
+            "error_angle": np.linspace(0, 170, n) * u.deg,
+            "peak_ra": lon * u.deg,
+            "peak_dec": lat * u.deg,
+        }
+    )
+    meta = {"field": {"center": [CRAB.ra.deg, CRAB.dec.deg], "width": 4.0}, "threshold": 5.0}
+    return ProductTable("find_sources", table, {**meta, "source positions": {"crab": [83.63, 22.01]}})
+
+
+def make_extension(n: int) -> ProductTable:
+    """Profile of a parabola around 0.1 deg."""
+    size = np.linspace(0, 0.3, n + 1)
+    meta = {"source": "crab", "shape": "gauss", "size": 0.1, "size_ul": 0.16, "n_sigma_ul": 2.0, "ts": 12.3}
+    table = QTable({"size": size * u.deg, "stat": ((size - 0.1) / 0.03) ** 2})
+    return ProductTable("extension", table, meta)
+
+
+def make_counts_table(n: int) -> ProductTable:
+    """Counts of datasets, added up in order of time."""
+    counts, background = 40.0 * np.arange(1, n + 1), 25.0 * np.arange(1, n + 1)
+    excess = counts - background
+    table = QTable(
+        {
+            "livetime": 0.45 * np.arange(1, n + 1) * u.h,
+            "counts": counts,
+            "background": background,
+            "excess": excess,
+            "sqrt_ts": excess / np.sqrt(counts),
+        }
+    )
+    return ProductTable("counts_table", table, {"cumulative": True})
+
+
+def make_sensitivity(n: int) -> ProductTable:
+    """Systematics decide at low energies, counts at high ones."""
+    edges = np.geomspace(0.1, 30, n + 1) * u.TeV
+    e_ref = np.sqrt(edges[:-1] * edges[1:])
+    words = ["bkg", "significance", "gamma"]
+    table = QTable(
+        {
+            "e_ref": e_ref,
+            "e_min": edges[:-1],
+            "e_max": edges[1:],
+            "e2dnde": 1e-12 * (e_ref.value**-0.5 + 0.1 * e_ref.value) * u.Unit("TeV cm-2 s-1"),
+            "criterion": [words[min(3 * k // n, 2)] for k in range(n)],
+        }
+    )
+    return ProductTable("sensitivity", table, {})
+
+
+def make_phase_curve(n: int) -> ProductTable:
+    """A flux that rises and falls once a period, in two energy bands; the last bin is a limit."""
+    edges = np.linspace(0, 1, n + 1)
+    phase = np.repeat(0.5 * (edges[1:] + edges[:-1]), 2)
+    strength = np.tile([1e-11, 3e-12], n)
+    flux = strength * (1 + 0.5 * np.cos(2 * np.pi * phase))
+    unit = u.Unit("cm-2 s-1")
+    table = QTable(
+        {
+            "phase_min": np.repeat(edges[:-1], 2),
+            "phase_max": np.repeat(edges[1:], 2),
+            "e_min": np.tile([1.0, 3.0], n) * u.TeV,
+            "e_max": np.tile([3.0, 10.0], n) * u.TeV,
+            "flux": flux * unit,
+            "flux_errn": 0.2 * strength * unit,
+            "flux_errp": 0.25 * strength * unit,
+            "flux_ul": (flux + 0.5 * strength) * unit,
+            "is_ul": (np.repeat(np.arange(n), 2) == n - 1) & (n > 1),
+        }
+    )
+    return ProductTable("phase_curve", table, {"source": "crab", "n_bands": 2, "n_sigma_ul": 2})
+
+
+def make_strength_map(n_sources: int) -> SkyMap:
+    """Significance, flux and its upper limit in two energy bands."""
+    sigma = make_sky_map("background", n_sources).maps["sqrt_ts"]
+    axis = Axis.from_bounds("energy", 1 * u.TeV, 10 * u.TeV, 2)
+
+    def on(values: np.ndarray, unit: str = "") -> Map:
+        return Map(sigma.sky, (axis,), np.stack([values, 0.5 * values]), u.Unit(unit))
+
+    flux = 1e-13 * sigma.data
+    maps = {
+        "sqrt_ts": on(sigma.data),
+        "flux": on(flux, "cm-2 s-1"),
+        "flux_ul": on(np.abs(flux) + 2e-13, "cm-2 s-1"),
+    }
+    meta = make_sky_map("background", n_sources).meta
+    meta = {**meta, "estimator": "ts_map", "quantity": "flux", "beam": 0.08, "n_sigma_ul": 2}
+    return SkyMap(maps, {k: v for k, v in meta.items() if k != "correlation_radius"})
+
+
+def make_smooth_map(n_sources: int) -> SkyMap:
+    """Counts, flux and scale in two energy bands."""
+    plain = make_sky_map("background", n_sources)
+    axis = Axis.from_bounds("energy", 1 * u.TeV, 10 * u.TeV, 2)
+    counts = plain.maps["counts"]
+    away = np.degrees(counts.sky.separation(counts.sky.center))
+    scale = np.where(away < 2, 0.05 + 0.1 * away, np.nan)
+
+    def on(values: np.ndarray, unit: str = "") -> Map:
+        return Map(counts.sky, (axis,), np.stack([values, values]), u.Unit(unit))
+
+    names = {"counts": on(counts.data), "background": on(plain.maps["background"].data)}
+    names |= {"flux": on(1e-13 * counts.data, "cm-2 s-1"), "sqrt_ts": on(plain.maps["sqrt_ts"].data)}
+    return SkyMap(
+        {**names, "scale": on(scale, "deg")},
+        {**plain.meta, "estimator": "adaptive_smooth", "kernel": "gauss", "threshold": 3.0},
+    )
+
+
 Example = tuple[Any, FitResult | None]
 # by the name of the picture: a product of so many bins (or sources, or datasets), and the fit that it comes with
 EXAMPLES: dict[str, Callable[[int], Example]] = {
+    "adaptive_smooth": lambda n: (make_smooth_map(n), None),
     "butterfly": lambda n: (make_butterfly(n), None),
+    "combined_flux_points": lambda n: (make_flux_points(n), make_result()),
+    "combined_significance": lambda n: (make_combined(n), None),
+    "counts_table": lambda n: (make_counts_table(n), None),
     "dataset": lambda n: (make_dataset(n), None),
     "excess_map": lambda n: (make_sky_map("background", n), None),
+    "extension": lambda n: (make_extension(n), None),
+    "find_sources": lambda n: (make_found_sources(n), None),
     "fit": lambda n: (make_result(n), None),
     "flux_points": lambda n: (make_flux_points(n), make_result()),
+    "flux_profile": lambda n: (make_flux_profile(n), None),
     "light_curve": lambda n: (make_light_curve(n), None),
     "observation": lambda n: (make_observation(n), None),
+    "phase_curve": lambda n: (make_phase_curve(n), None),
     "phasogram": lambda n: (make_phasogram(n), None),
     "residual_map": lambda n: (make_sky_map("npred", n), None),
     "responses": lambda n: (simulate_irfs(Instrument()), None),
+    "sensitivity": lambda n: (make_sensitivity(n), None),
     "theta_squared": lambda n: (make_theta_squared(n), None),
+    "ts_map": lambda n: (make_strength_map(n), None),
 }

@@ -26,6 +26,7 @@ from dl3flow.estimators.pixels import (
 from dl3flow.estimators.registry import MAPS
 from dl3flow.geometry.axis import EnergyAxis, PositiveAngle
 from dl3flow.geometry.region import Region
+from dl3flow.reduce.beam import beam_radius
 
 _WHERE = "estimator excess_map"
 
@@ -99,6 +100,11 @@ def excess_map(
     found = significance_maps(bins, asked, "background", reference)
     meta = map_meta("excess_map", result, correlation_radius, found["sqrt_ts"], exclusion)
     by = spectrum or f"power law of index {index:g}"
-    meta |= {**excess_meta(asked, edges, by), "subtracted": subtract or [], "warnings": told}
+    meta |= {
+        **excess_meta(asked, edges, by),
+        "subtracted": subtract or [],
+        "warnings": told,
+        "beam": beam_radius(maps),
+    }
     bands = band_maps(bins, edges, asked, "background", reference) if len(edges) > 2 else {}
     return SkyMap({**found, **bands}, meta)

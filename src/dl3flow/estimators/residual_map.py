@@ -19,6 +19,7 @@ from dl3flow.estimators.pixels import chosen_edges, maps_only, pixel_bins
 from dl3flow.estimators.registry import MAPS
 from dl3flow.geometry.axis import EnergyAxis, PositiveAngle
 from dl3flow.geometry.region import Region
+from dl3flow.reduce.beam import beam_radius
 
 
 @MAPS.register()
@@ -57,6 +58,6 @@ def residual_map(
     bins = [own.within(edges[0], edges[-1]) for own in bins]
     found = significance_maps(bins, asked, "npred")
     meta = map_meta("residual_map", result, correlation_radius, found["sqrt_ts"], exclusion)
-    meta |= {**excess_meta(asked, edges, None), "warnings": told}
+    meta |= {**excess_meta(asked, edges, None), "warnings": told, "beam": beam_radius(maps)}
     bands = band_maps(bins, edges, asked, "npred", None) if len(edges) > 2 else {}
     return SkyMap({**found, **bands}, meta)

@@ -11,6 +11,7 @@ from dl3flow.geometry.region import RegionGeometry
 from dl3flow.plots import sky, style
 from dl3flow.plots.registry import PLOTS
 from dl3flow.plots.spectrum import draw_dispersion, draw_exposure, draw_reasons, draw_regions, dropped_share
+from dl3flow.reduce.beam import beam_radius
 
 
 @PLOTS.register()
@@ -82,8 +83,9 @@ def _cube(product: Dataset) -> Figure:
         (exposure / factor, f"Exposure at {true[nearest]:.3g} TeV", f"exposure ({power}m² s)", None),
         (n_safe, "Safe energy bins", f"bins of {product.energy.n_bins}", float(product.energy.n_bins)),
     )
+    beam = beam_radius([product])
     for n, (values, title, label, top) in enumerate(panels):
-        sky.draw_panel(
+        axes = sky.draw_panel(
             figure,
             grid[n // 2, n % 2],
             product.counts.sky,
@@ -94,13 +96,16 @@ def _cube(product: Dataset) -> Figure:
             is_left=n % 2 == 0,
             is_bottom=n >= 2,
         )
+        if beam is not None and n == 0:
+            sky.draw_beam(axes, product.counts.sky, beam)
     _draw_energies(figure.add_subplot(grid[2, :]), product)
     if shares:
         draw_reasons(figure.add_subplot(grid[3, :]), edges, shares)
     style.add_note(
         figure,
         "Counts and background are summed over the safe bins."
-        + (" Grey: none is safe." if nowhere.any() else ""),
+        + (" Grey: none is safe." if nowhere.any() else "")
+        + (f" Disk: point spread (68 %), {beam:.2g}°." if beam is not None else ""),
     )
     return figure
 

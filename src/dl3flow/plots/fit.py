@@ -138,7 +138,7 @@ def _draw_counts(
         f"{style.plain(name)}: {counts.sum():.0f} counts, {npred.sum():.1f} predicted",
         fontsize="small",
         loc="left",
-        pad=18 if n < columns else 6,
+        pad=22 if n < columns else 6,
     )
     if n < columns:
         upper.legend(

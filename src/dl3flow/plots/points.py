@@ -76,6 +76,10 @@ class Points:
         names = ("value", "errn", "errp", "limit")
         return replace(self, **{name: getattr(self, name) / factor for name in names})
 
+    def shifted(self, by: np.ndarray) -> "Points":
+        """The same with the places moved, the ends of the bins left where they are."""
+        return replace(self, x=self.x + by)
+
     def where(self, chosen: np.ndarray) -> "Points":
         """Some of the bins."""
         names = ("x", "low", "high", "value", "errn", "errp", "limit", "is_ul")

@@ -70,8 +70,7 @@ def draw_panel(
     is_left, is_bottom : bool
         Whether the panel carries the labels of its latitude and longitude axis.
     """
-    axes = figure.add_subplot(cell, projection=geom.wcs)
-    assert isinstance(axes, WCSAxes)
+    axes = sky_axes(figure, cell, geom, is_left=is_left, is_bottom=is_bottom)
     finite = values[np.isfinite(values)]
     top = (
         vmax
@@ -90,6 +89,21 @@ def draw_panel(
     )
     figure.colorbar(shown, ax=axes, label=bar_label, fraction=0.046, pad=0.03, extend=extend)
     axes.set_title(title)
+    axes.coords.grid(color=style.GREY if signed else style.PAPER, alpha=0.25, lw=0.5)
+    return axes
+
+
+def sky_axes(
+    figure: Figure | SubFigure,
+    cell: SubplotSpec,
+    geom: SkyGeometry,
+    *,
+    is_left: bool = True,
+    is_bottom: bool = True,
+) -> WCSAxes:
+    """Empty axes of the sky with few ticks in degrees, at the left and below only."""
+    axes = figure.add_subplot(cell, projection=geom.wcs)
+    assert isinstance(axes, WCSAxes)
     names = _AXIS_NAMES[geom.frame]
     for coordinate, name, is_shown, side in zip(axes.coords, names, (is_bottom, is_left), "bl", strict=True):
         coordinate.set_format_unit("deg", decimal=True, show_decimal_unit=False)
@@ -100,7 +114,6 @@ def draw_panel(
         coordinate.set_ticks_position(side)
         coordinate.set_ticklabel_position(side)
         coordinate.set_axislabel_position(side)
-    axes.coords.grid(color="white" if not signed else style.GREY, alpha=0.25, lw=0.5)
     axes.set_xlim(-0.5, geom.shape[1] - 0.5)
     axes.set_ylim(-0.5, geom.shape[0] - 0.5)
     return axes
@@ -176,6 +189,16 @@ def draw_circle(axes: WCSAxes, geom: SkyGeometry, radius_deg: float) -> None:
     axes.add_patch(
         Circle(at, radius, fc=style.PAPER, ec=style.BLACK, lw=1.2, alpha=0.9, gid="correlation circle")
     )
+
+
+def draw_beam(axes: WCSAxes, geom: SkyGeometry, radius_deg: float) -> None:
+    """Disk of the point spread in the lower right corner."""
+    radius = radius_deg / geom.binsz
+    ny, nx = geom.shape
+    if 2 * radius > 0.4 * min(nx, ny):
+        return
+    at = (nx - 1 - radius - 0.04 * nx, radius + 0.04 * ny)
+    axes.add_patch(Circle(at, radius, fc=style.GREY, ec=style.PAPER, lw=1.0, gid="beam"))
 
 
 def draw_contours(axes: WCSAxes, significance: np.ndarray, level: float) -> bool:

@@ -1,6 +1,8 @@
-"""Maps of counts, background or prediction, excess and significance, with the distribution of significance."""
+"""Maps of counts, background or prediction, excess, significance and flux, with the distribution of significance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,20 +10,19 @@ from matplotlib.figure import Figure
 
 from dl3flow.data.products import FitResult, SkyMap
 from dl3flow.geometry.region import RegionGeometry
-from dl3flow.geometry.regions import AWAY, away_mask, region_mask
+from dl3flow.geometry.regions import AWAY, away_mask
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.plots import sky, style
 from dl3flow.plots.registry import PLOTS
+from dl3flow.plots.sky_page import Panel, draw_page, quantity_panel, significance_panel
 
-_CONTOUR_SIGMA = 5.0
 _BIN_SIGMA = 0.25
-# a scale to the peak of a bright source would leave nothing to see around it
-_MOST_SIGMA = 10.0
+_MOST_BANDS = 6
 
 
 @PLOTS.register()
 def excess_map(product: SkyMap, result: FitResult | None) -> Figure:
-    """Counts, background, excess and significance on the sky."""
+    """Counts, background, excess, significance and flux on the sky, and the significance of each energy band."""
     return _draw(product, "background", "Background", "Excess and significance maps", "of excess")
 
 
@@ -31,13 +32,24 @@ def residual_map(product: SkyMap, result: FitResult | None) -> Figure:
     return _draw(product, "npred", "Prediction of the fit", "Residual maps", "of residual")
 
 
+@PLOTS.register()
+def combined_significance(product: SkyMap, result: FitResult | None) -> Figure:
+    """Combined significance and degrees of freedom on the sky."""
+    geom = product.maps["sqrt_ts"].sky
+    sigma, n_dof = (sky.image(product.maps[key]) for key in ("sqrt_ts", "n_dof"))
+    panels = (
+        significance_panel(sigma),
+        Panel(n_dof, "Degrees of freedom", "datasets and bands"),
+    )
+    return draw_page(product, geom, "Combined significance", panels, sigma)
+
+
 def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_what: str) -> Figure:
     geom = product.maps["counts"].sky
     counts, mu, excess, sigma = (
         sky.image(product.maps[name]) for name in ("counts", expected, "excess", "sqrt_ts")
     )
     radius = float(product.meta.get("correlation_radius", 0.0))
-    positions = sky.sky_positions(product.meta)
     within = f"within {radius:g}°" if radius else "per pixel"
     # counts and a fit's prediction compare only on one scale; a bare background would vanish on that of a bright source
     largest = (
@@ -46,67 +58,57 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
         else None
     )
     excess_name = "Excess" if expected == "background" else "Counts − prediction"
-    with style.applied():
-        figure = style.new_figure(9.6)
-        style.set_title(figure, title)
-        grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 0.72))
-        panels = (
-            (counts, "Counts", f"counts {within}", False, largest),
-            (mu, expected_name, f"expected counts {within}", False, largest),
-            (excess, excess_name, f"counts {within}", True, None),
-            (sigma, "Significance", "√TS (σ)", True, _sigma_scale(sigma)),
-        )
-        drawn = [
-            sky.draw_panel(
-                figure,
-                grid[n // 2, n % 2],
-                geom,
-                values,
-                name,
-                label,
-                signed=signed,
-                vmax=top,
-                is_left=n % 2 == 0,
-                is_bottom=n >= 2,
-            )
-            for n, (values, name, label, signed, top) in enumerate(panels)
-        ]
-        text = product.meta.get("exclusion")
-        exclusion = None if text is None else RegionGeometry(text)
-        _draw_histogram(figure.add_subplot(grid[2, :]), geom, sigma, positions, exclusion, of_what)
-        notes = []
-        if radius:
-            notes.append(f"Circle: correlation radius {radius:g}°.")
-            for axes in drawn:
-                sky.draw_circle(axes, geom, radius)
-        if [sky.draw_contours(axes, sigma, _CONTOUR_SIGMA) for axes in drawn[2:]][0]:
-            notes.append(f"Contours: {_CONTOUR_SIGMA:g} σ.")
-        if exclusion is not None and sky.draw_outline(drawn[-1], region_mask(geom, exclusion.regions)):
-            notes.append("Dashed: exclusion.")
-        if np.isfinite(sigma).any():
-            notes.append(f"Largest significance: {np.nanmax(sigma):.1f} σ.")
-        if not np.isfinite(sigma).all():
-            notes.append("Grey: no data.")
-        # names are placed by their extent, so the layout must be settled
-        style.add_note(figure, " ".join(notes) or " ")
-        figure.draw_without_rendering()
-        unnamed = [sky.mark_sources(axes, geom, positions, with_names=n >= 2) for n, axes in enumerate(drawn)]
-        if unnamed[-1]:
-            notes.append(f"No place for the names of: {', '.join(unnamed[-1])}.")
-        style.add_note(figure, " ".join(notes) or " ")
-    return figure
+    panels = [
+        Panel(counts, "Counts", f"counts {within}", top=largest),
+        Panel(mu, expected_name, f"expected counts {within}", top=largest),
+        Panel(excess, excess_name, f"counts {within}", True, is_contoured=True, is_named=True),
+        significance_panel(sigma),
+        *_flux_panels(product),
+    ]
+    bands, notes = _band_panels(product)
+    text = product.meta.get("exclusion")
+    exclusion = None if text is None else RegionGeometry(text)
+
+    def histogram(axes: Axes) -> None:
+        _draw_histogram(axes, geom, sigma, product.meta, exclusion, of_what)
+
+    return draw_page(product, geom, title, [*panels, *bands], sigma, below=histogram, notes=notes)
 
 
-def _sigma_scale(sigma: np.ndarray) -> float:
-    finite = np.abs(sigma[np.isfinite(sigma)])
-    return min(float(finite.max(initial=0)), _MOST_SIGMA)
+def _flux_panels(product: SkyMap) -> list[Panel]:
+    """Flux, and its upper limit where there is one, else its error."""
+    if "flux" not in product.maps:
+        return []
+    n_sigma = float(product.meta.get("n_sigma_ul", 2))
+    names = {"flux_ul": f"Upper limit of the flux ({n_sigma:g} σ)", "flux_err": "Error of the flux"}
+    second = next((name for name in names if name in product.maps), None)
+    found = product.maps["flux"]
+    panels = [quantity_panel(found, sky.image(found), "Flux", is_signed=True)]
+    if second is not None:
+        panels.append(quantity_panel(product.maps[second], sky.image(product.maps[second]), names[second]))
+    return panels
+
+
+def _band_panels(product: SkyMap) -> tuple[list[Panel], list[str]]:
+    """Significance of each energy band, and how many are not shown."""
+    bands = product.maps.get("band_sqrt_ts")
+    if bands is None:
+        return [], []
+    edges = bands.axes[0].edges.to_value("TeV")
+    panels = [
+        significance_panel(np.asarray(values, dtype=float), f"Significance, {low:.3g} to {high:.3g} TeV")
+        for values, low, high in zip(bands.data, edges[:-1], edges[1:], strict=True)
+    ]
+    n_left = len(panels) - _MOST_BANDS
+    notes = [f"{n_left} further energy bands are not drawn."] if n_left > 0 else []
+    return [replace(panel, is_contoured=False, is_named=False) for panel in panels[:_MOST_BANDS]], notes
 
 
 def _draw_histogram(
     axes: Axes,
     geom: SkyGeometry,
     sigma: np.ndarray,
-    positions: Mapping[str, Sequence[float]],
+    meta: Mapping[str, Any],
     exclusion: RegionGeometry | None,
     of_what: str,
 ) -> None:
@@ -118,6 +120,7 @@ def _draw_histogram(
     if not every.size:
         axes.text(0.5, 0.5, "no pixel has a significance", ha="center", va="center", transform=axes.transAxes)
         return
+    positions = sky.sky_positions(meta)
     away = finite & away_mask(geom, None if exclusion is None else exclusion.regions, positions)
     is_part = bool(positions or exclusion) and int(away.sum()) not in (0, every.size)
     chosen = sigma[away] if is_part else every
@@ -129,6 +132,7 @@ def _draw_histogram(
     bin_width = _BIN_SIGMA * max(1.0, np.ceil((high - low) / (_BIN_SIGMA * 200)))
     edges = np.arange(np.floor(low / bin_width), np.ceil(high / bin_width) + 1) * bin_width
     mean, width = float(chosen.mean()), float(chosen.std())
+    fitted = (meta.get("significance") or {}).get("fit")
     if is_part:
         axes.hist(every, edges, histtype="step", color=style.GREY, lw=1.2, label="all pixels")
     axes.hist(
@@ -141,11 +145,21 @@ def _draw_histogram(
     x = np.linspace(-5, 5, 201)
     scale = chosen.size * bin_width / np.sqrt(2 * np.pi)
     axes.plot(x, scale * np.exp(-(x**2) / 2), color=style.VERMILION, label="standard normal")
-    if width > 0:
-        gauss = scale / width * np.exp(-(((x - mean) / width) ** 2) / 2)
-        axes.plot(x, gauss, color=style.BLUE, ls="--", label="normal of their mean and width")
+    if fitted:
+        told = "Gaussian fit: mean {mean}, width {width:.2f} ± {width_err:.2f}"
+        label = told.format(
+            **{**fitted, "mean": f"{style.rounded(fitted['mean'])} ± {fitted['mean_err']:.2f}"}
+        )
+        _draw_gauss(axes, x, scale, fitted["mean"], fitted["width"], label)
+    elif width > 0:
+        _draw_gauss(axes, x, scale, mean, width, "normal of their mean and width")
     axes.set_yscale("log")
     top = max(float(np.histogram(every, edges)[0].max()), scale)
     axes.set_ylim(0.5, 2 * top)
     axes.set_xlim(edges[0] - bin_width, edges[-1] + bin_width)
     style.legend_above(axes, columns=2)
+
+
+def _draw_gauss(axes: Axes, x: np.ndarray, scale: float, mean: float, width: float, label: str) -> None:
+    gauss = scale / width * np.exp(-(((x - mean) / width) ** 2) / 2)
+    axes.plot(x, gauss, color=style.BLACK, ls="--", label=label)

@@ -16,6 +16,7 @@ from dl3flow.geometry.regions import bounding_box, parse_regions
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.irf.edisp import kernels_from_density
 from dl3flow.plots import style
+from dl3flow.plots.sky import sky_axes
 
 # shares of a stack, that are no safe mask
 _ALL = "all"
@@ -126,8 +127,7 @@ def draw_regions(
     middle, side = bounding_box([*region.regions, *off])
     side = max(_MARGIN * side, _LEAST)
     geom = SkyGeometry.create(middle, side, side / 200, "TAN")
-    axes = figure.add_subplot(cell, projection=geom.wcs)
-    assert isinstance(axes, WCSAxes)
+    axes = sky_axes(figure, cell, geom)
     axes.set_aspect("equal")
     for regions, colour, label in ((region.regions, style.BLUE, "on"), (off, style.VERMILION, "off")):
         for n, shape in enumerate(regions):
@@ -151,12 +151,5 @@ def draw_regions(
     if pointing is not None:
         x, y = geom.pixel(SkyCoord(*pointing, unit="deg"))
         axes.plot(float(x), float(y), "+", ms=8, color=style.BLACK, label="pointing")
-    axes.set_xlim(-0.5, geom.shape[1] - 0.5)
-    axes.set_ylim(-0.5, geom.shape[0] - 0.5)
-    for coordinate, name in zip(axes.coords, ("Right ascension", "Declination"), strict=True):
-        coordinate.set_format_unit("deg", decimal=True, show_decimal_unit=False)
-        coordinate.set_ticks(number=4)
-        coordinate.set_axislabel(f"{name} (deg)", minpad=0.6)
-        coordinate.set_auto_axislabel(False)
     style.legend_above(axes)
     return axes
