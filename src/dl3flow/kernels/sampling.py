@@ -84,6 +84,10 @@ def draw_cells(cumulative: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     uniform : array, shape (n,)
         In [0, 1).
     """
-    cell = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    target = uniform * cumulative[-1]
+    # in their order, as each search then finds in the processor's cache what the last one left there
+    order = np.argsort(target)
+    cell = np.empty(len(target), dtype=int)
+    cell[order] = np.searchsorted(cumulative, target[order], side="right")
     # a uniform number just below 1 may round to the end of the last filled cell
     return np.asarray(np.minimum(cell, np.searchsorted(cumulative, cumulative[-1])))
