@@ -19,6 +19,7 @@ from dl3flow.fit.line import Foot, Line, start_of
 from dl3flow.fit.settings import FitSettings
 
 _PROFILE_POINTS, _PROFILE_ERRORS = 21, 3.0
+_FARTHEST_PARABOLA = 2.0
 _MOST_SIGMA = 7
 # a first guess of the second side of an asymmetric error, in units of the symmetric one
 _LEAST_GUESS, _MOST_GUESS = 0.3, 3.0
@@ -122,12 +123,14 @@ def profile(
 
 
 def _led(feet: Sequence[Foot], t: float, follow: np.ndarray) -> Foot:
-    """Guess at ``t`` from the last places on a line: a parabola through three, or the covariance from one."""
-    if len(feet) < 3:
-        return replace(feet[-1], t=t, x=feet[-1].x + (t - feet[-1].t) * follow)
-    at = np.array([foot.t for foot in feet[-3:]])
-    weights = [np.prod([(t - o) / (own - o) for o in at if o != own]) for own in at]
-    return replace(feet[-1], t=t, x=sum(w * foot.x for w, foot in zip(weights, feet[-3:], strict=True)))
+    """Guess at ``t`` from the last places on a line: a parabola through three, the covariance near one, nothing far from it."""
+    last = feet[-1]
+    step = t - last.t
+    if len(feet) == 3 and abs(step) <= _FARTHEST_PARABOLA * abs(last.t - feet[-2].t):
+        at = np.array([foot.t for foot in feet])
+        weights = [np.prod([(t - o) / (own - o) for o in at if o != own]) for own in at]
+        return replace(last, t=t, x=sum(w * foot.x for w, foot in zip(weights, feet, strict=True)))
+    return replace(last, t=t, x=last.x + step * follow if abs(step) <= _PROFILE_ERRORS else last.x)
 
 
 def contour(
