@@ -252,7 +252,7 @@ def solve_tiles(
         near = near[(x >= left - half) & (x < left + side + half)]
         a = top - occupied.row[near] + half + pad
         b = left - occupied.column[near] + half + pad
-        blocks = windows[occupied.kernel[near], a, b].reshape(len(near), -1)
+        blocks = windows[occupied.kernel[near], a, b].reshape(len(near), side**2)
         inside = (rows[members] - top) * side + columns[members] - left
         ratio = blocks * occupied.ratio[near][:, None]
         if len(inside) < side**2:
@@ -403,4 +403,5 @@ class _Fits:
         first, second = self.sums(start)
         # a slope downhill is rounding at the minimum
         slope = np.maximum(side * (self.signal - first), 0.0)
-        return np.asarray(n_sigma**2 / (slope + np.sqrt(slope**2 + second * n_sigma**2)))
+        with np.errstate(divide="ignore"):
+            return np.asarray(n_sigma**2 / (slope + np.sqrt(slope**2 + second * n_sigma**2)))
