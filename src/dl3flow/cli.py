@@ -17,6 +17,7 @@ STEPS = {
     "index_dl3": "write the observation and HDU index of simulated data",
     "reduce_observation": "bin one observation, with its responses, safe mask and background",
     "model_background": "build background models from further runs",
+    "fake_datasets": "draw counts of models in place of those of a dataset",
     "export_ogip": "write reduced spectra as OGIP files",
     "select_observations": "list the observations, those left out with the reason",
     "stack_observations": "sum the reduced observations",
@@ -24,6 +25,9 @@ STEPS = {
     "estimate_table": "flux points or a light curve from a fit",
     "estimate_events": "a table of events, such as their distribution in phase",
     "estimate_map": "excess, significance or residual maps",
+    "measure_datasets": "one bin of a light curve, of reduced runs",
+    "measure_runs": "one bin of a light curve or phase curve, cut out of the events",
+    "join_slices": "the table of a light curve or phase curve",
     "plot_product": "draw one product",
     "summarise": "write the report",
 }
