@@ -125,6 +125,7 @@ def load_analysis(path: Path, sources: "Sources") -> Analysis:
         reader.fit_section,
         reader.models,
         reader.plot,
+        reader.models_text,
     )
     estimators = {key: section.parse(key, entry) for key, entry in reader.section("estimators")}
     told = {
@@ -285,20 +286,19 @@ class _Reader:
             # each job is given the runs that were found, not how: another limit that finds the same runs changes nothing
             sections["background"] = {**(background or {}), "runs": {"observations": further.group}}
         code = digest("reduce_observation", *chain.plugins, *used)
-        jobs = {}
+        told = {}
         for obs_id in group.selected:
             matched = () if further is None else further.matched.get(obs_id, ())
             runs = [] if further is None else [self.groups[further.group].run(k) for k in matched]
-            options = {**sections, "name": f"{name}-{obs_id}", "run": group.run(obs_id), "off": runs}
-            jobs[obs_id] = Job(canonical(options, where), code)
+            told[obs_id] = {**sections, "name": f"{name}-{obs_id}", "run": group.run(obs_id), "off": runs}
+        jobs = {obs_id: Job(canonical(options, where), code) for obs_id, options in told.items()}
         stack = plot = None
         if geometries is not None:
-            told = {"name": name, "recipe": recipe}
-            stack = new_job("stack_observations", told, chain.recipe, where=where)
+            stack = new_job("stack_observations", {"name": name, "recipe": recipe}, chain.recipe, where=where)
             plot = self.plot("dataset", where)
         ogip = self.ogip(name, entry.get("ogip", False), chain, f"{where}.ogip")
         mask_file = needs.pop("mask")
-        return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip, needs), chain
+        return Reduction(name, group.source, jobs, mask_file, stack, plot, further, ogip, needs, told), chain
 
     def further(self, chain: Chain, group: Group, sections: Mapping[str, Any], where: str) -> Further | None:
         """Further runs that a background method asks for, matched to each run or all for its models."""

@@ -6,6 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 from dl3flow.chain import Chain
 from dl3flow.checks import as_choice, as_text, check_keys, find_entry
+from dl3flow.config_curves import CurveOrigin, join_job, plan_slices, spelled_out
 from dl3flow.config_fits import FitSection, grouping_code
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators import EVENT_TABLES, MAPS, TABLES
@@ -39,6 +40,8 @@ class EstimatorSection:
     models : Models or None
     plot : function
         Job that draws a product, of its kind, the place for errors, and the positions to mark.
+    models_text : object
+        The section ``models`` as plain values.
     """
 
     path: str
@@ -48,6 +51,7 @@ class EstimatorSection:
     fit_section: FitSection
     models: Models | None
     plot: Callable[..., Job]
+    models_text: Any = None
 
     def parse(self, name: str, entry: Any) -> Estimator:
         """One estimator.
@@ -64,6 +68,7 @@ class EstimatorSection:
         registry, step = next(pair for pair in _STEPS if kind in pair[0].names())
         origin = {key: as_text(entry.get(key, ""), f"{where}.{key}") for key in ORIGINS}
         own = {key: value for key, value in entry.items() if key not in ORIGINS}
+        own = spelled_out(registry.find(kind, where), own, where)
         plugin, bound = registry.bind(own, where)
         if registry is EVENT_TABLES:
             return self._of_events(name, plugin, own, origin, where)
@@ -72,7 +77,8 @@ class EstimatorSection:
             raise InputError(
                 f"{where}: give either `fit` {choices('', self.fits)} or `reduction` {choices('', self.reductions)}"
             )
-        if reduction and not _takes_no_fit(plugin):
+        is_curve = "binned_by" in plugin.companions
+        if reduction and not is_curve and not _takes_no_fit(plugin):
             raise InputError(
                 f"{where}: '{kind}' needs a fit: give `fit` {choices('', self.fits)} instead of `reduction`"
             )
@@ -80,16 +86,50 @@ class EstimatorSection:
             find_entry(fit, self.fits, "fit", f"{where}.fit")
         else:
             find_entry(reduction, self.reductions, "reduction", f"{where}.reduction")
-            self.fit_section.check_stacked([reduction], f"{where}.reduction")
+            if not is_curve:
+                self.fit_section.check_stacked([reduction], f"{where}.reduction")
         self._check_options(bound, self.fits[fit].datasets if fit else (reduction,), where)
         if registry is MAPS or plugin.companions.get("of_maps"):
             self._check_map(kind, fit, reduction, where)
+        if is_curve:
+            return self._curve(name, plugin, own, bound, fit, reduction, where)
         data = self.fits[fit].data if fit else {"energy": {}, "region": {}}
         code = grouping_code(data.get("groups", {}))
         job = new_job(step, {"estimator": own, **data}, plugin, *code, where=where)
         sources = {} if fit or self.models is None else icrs_positions(self.models)
         suffix = "fits" if registry is MAPS else "ecsv"
         return Estimator(name, suffix, step, job, self.plot(kind, where, sources), fit, reduction)
+
+    def _curve(
+        self,
+        name: str,
+        plugin: Plugin,
+        own: Mapping[str, Any],
+        bound: Mapping[str, Any],
+        fit: str,
+        reduction: str,
+        where: str,
+    ) -> Estimator:
+        """A light curve or phase curve, joined from its bins."""
+        if not fit and self.models is None:
+            raise InputError(
+                f"{where}: '{plugin.name}' of a reduction takes the models as they stand: give the analysis `models`"
+            )
+        names = self.fits[fit].reductions if fit else (reduction,)
+        if not names:
+            raise InputError(
+                f"{where}.fit: '{fit}' has data reduced elsewhere only, which have no runs: take another fit"
+            )
+        origin = CurveOrigin(
+            self.fits[fit] if fit else None,
+            {key: self.reductions[key] for key in names},
+            self.models_text,
+            tuple(key for key in self.fits[fit].datasets if key not in names) if fit else (),
+        )
+        slices = plan_slices(origin, plugin, own, bound, where)
+        join = join_job(origin, plugin, own, where)
+        plot = self.plot(plugin.name, where)
+        return Estimator(name, "ecsv", "join_slices", join, plot, fit, reduction, slices=slices)
 
     def _of_events(
         self, name: str, plugin: Plugin, own: Mapping[str, Any], origin: Mapping[str, str], where: str

@@ -100,13 +100,12 @@ def dl4_files(wildcards):
     if "estimator" in given:
         estimator = analysis.estimators[given["estimator"]]
         given["fit"] = estimator.fit
-        if not estimator.fit:
-            return {
-                "datasets": stacks.get(estimator.reduction, []),
-                "external": [],
-                **estimator.events,
-                **fit_files(wildcards),
-            }
+        bins = f"{results}/{wildcards.analysis}/dl5/{estimator.name}/bins"
+        own = {**estimator.events, "slices": [f"{bins}/{label}.json" for label in estimator.slices]}
+        own = {**own, **fit_files(wildcards)}
+        if estimator.slices or not estimator.fit:
+            stack = [] if estimator.slices else stacks.get(estimator.reduction, [])
+            return {"datasets": stack, "external": [], **own}
     if "fit" in given:
         fit = analysis.fits[given["fit"]]
         files = stacks if fit.mode == "stacked" else runs
@@ -114,17 +113,34 @@ def dl4_files(wildcards):
             "datasets": [file for name in fit.reductions for file in files[name]],
             "external": list(fit.external),
             **model_files(analysis),
-            **({**estimator.events, **fit_files(wildcards)} if "estimator" in given else {}),
+            **(own if "estimator" in given else {}),
         }
     wanted = [file for name in runs if given.get("reduction", name) == name for file in runs[name]]
     return {"datasets": wanted, "external": []}
+
+
+def slice_files(wildcards):
+    """What one bin of a light curve or phase curve is measured from."""
+    analysis, base = plan.analyses[wildcards.analysis], f"{results}/{wildcards.analysis}"
+    job = analysis.estimators[wildcards.estimator].slices[wildcards.slice]
+    roles = ("events", "responses", "mask", "off", "off_responses")
+    return {
+        "datasets": [f"{base}/dl4/{reduction}/{obs_id}.h5" for reduction, obs_id in job.datasets],
+        **{role: list(job.files.get(role, ())) for role in roles},
+        "models": [f"{base}/dl4/{reduction}/background.fits" for reduction in job.models],
+        **fit_files(wildcards),
+    }
 
 
 def fit_files(wildcards):
     """The fit that an estimator, or its picture, builds on, with what its models need; none for a map of a reduction."""
     analysis = plan.analyses[wildcards.analysis]
     name = wildcards.estimator if "estimator" in wildcards.keys() else wildcards.name
-    fit = analysis.estimators[name].fit if name in analysis.estimators else ""
+    estimator = analysis.estimators.get(name)
+    if estimator is not None and estimator.slices and not estimator.fit and "estimator" in wildcards.keys():
+        # the models as they stand
+        return {"fit": [], **model_files(analysis)}
+    fit = "" if estimator is None else estimator.fit
     if not fit:
         return {"fit": [], "plugins": [], "model_files": []}
     return {"fit": [f"{results}/{wildcards.analysis}/dl5/{fit}/fit.json"], **model_files(analysis)}

@@ -27,6 +27,32 @@ rule fit_datasets:
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 
 
+rule measure_slice:
+    input:
+        unpack(slice_files),
+    output:
+        slice=f"{results}/{{analysis}}/dl5/{{estimator}}/bins/{{slice}}.json",
+    log:
+        f"{results}/logs/measure_slice/{{analysis}}/{{estimator}}/{{slice}}.log",
+    conda:
+        "../envs/dl3flow.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        step=lambda w: plan.analyses[w.analysis].estimators[w.estimator].slices[w.slice].step,
+        options=lambda w: plan.analyses[w.analysis].estimators[w.estimator].slices[w.slice].job.options,
+        code=lambda w: plan.analyses[w.analysis].estimators[w.estimator].slices[w.slice].job.code,
+    message:
+        "Measure bin {wildcards.slice} of {wildcards.analysis}/{wildcards.estimator}"
+    shell:
+        "python -m dl3flow {params.step} --input datasets {input.datasets:q} --input fit {input.fit:q}"
+        " --input events {input.events:q} --input responses {input.responses:q} --input mask {input.mask:q}"
+        " --input off {input.off:q} --input off_responses {input.off_responses:q} --input models {input.models:q}"
+        " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
+        " --output slice {output.slice:q} --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
+
+
 rule estimate_table:
     input:
         unpack(dl4_files),
@@ -49,7 +75,7 @@ rule estimate_table:
     shell:
         "python -m dl3flow {params.step} --input datasets {input.datasets:q} --input external {input.external:q} --input fit {input.fit:q}"
         " --input plugins {input.plugins:q} --input model_files {input.model_files:q}"
-        " --input events {input.events:q} --input responses {input.responses:q}"
+        " --input events {input.events:q} --input responses {input.responses:q} --input slices {input.slices:q}"
         " --output table {output.table:q} --setting on_error={resources.on_error:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 

@@ -21,6 +21,7 @@ from dl3flow.estimators.slices import (
     measure_slice,
     ordered,
     slice_rows,
+    slice_warnings,
     source_of,
 )
 from dl3flow.estimators.variability import describe_variability
@@ -98,14 +99,12 @@ def join_light_curve(
     bands = next(each.bands for each in bins if not each.failure)
     edges = u.Quantity([*(band.edges[0] for band in bands), bands[-1].edges[1]])
     meta = point_meta(source, n_sigma, n_sigma_ul, edges, None if energy is None else energy.edges)
-    failures = [f"the bin {each.label} has no result: {each.failure}" for each in bins if each.failure]
-    notes = dict.fromkeys(f"the bin {each.label}: {text}" for each in bins for text in each.warnings)
     return LightCurve(
         _table(fitted),
         {
             **meta,
             **facts,
-            "warnings": [*meta["warnings"], *told, *failures, *notes, *warnings],
+            "warnings": [*meta["warnings"], *told, *slice_warnings(bins), *warnings],
             "n_bands": len(bands),
             "time": time.kind,
             "labels": [each.label for each in shown],

@@ -18,6 +18,7 @@ from dl3flow.kernels.statistics import wstat_background
 from dl3flow.models.source import Models, Source
 
 _GRID, _FEW = 300, 100
+_MOST_NAMES = 8
 _NO_ROW: Mapping[str, Any] = {
     **dict.fromkeys(
         ("norm", "norm_err", "norm_errn", "norm_errp", "norm_ul", "ts", "sqrt_ts", "npred", "npred_excess"),
@@ -105,8 +106,7 @@ def measure_slice(
         for k, own in enumerate(parts)
     )
     livetime = sum(float(dataset.meta.get("livetime", np.nan)) for dataset in datasets) * u.s
-    told = dict.fromkeys(str(text) for dataset in datasets for text in dataset.meta.get("slice_warnings", ()))
-    return Slice(label, low, high, bands, tuple(d.name for d in datasets), livetime, warnings=tuple(told))
+    return Slice(label, low, high, bands, tuple(d.name for d in datasets), livetime)
 
 
 def _chosen(bins: Bins, kept: np.ndarray) -> Bins:
@@ -171,6 +171,21 @@ def ordered(slices: Sequence[Slice]) -> list[Slice]:
         for each in slices
     ]
     return sorted(alike, key=lambda each: (np.isnan(each.low), each.low, each.high, each.label))
+
+
+def slice_warnings(slices: Sequence[Slice]) -> list[str]:
+    """A sentence for each slice without a result, and for each thing that slices have to say, with their names."""
+    failures = [f"the bin {each.label} has no result: {each.failure}" for each in slices if each.failure]
+    noted: dict[str, list[str]] = {}
+    for each in slices:
+        for text in each.warnings:
+            noted.setdefault(text, []).append(each.label)
+    return [*failures, *(f"{_named(labels)}: {text}" for text, labels in noted.items())]
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _MOST_NAMES} more" if len(labels) > _MOST_NAMES else ""
+    return f"bin{'s' if len(labels) > 1 else ''} {', '.join(labels[:_MOST_NAMES])}{more}"
 
 
 def joined(slices: Sequence[Slice]) -> Slice:

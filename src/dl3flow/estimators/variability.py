@@ -18,9 +18,11 @@ from dl3flow.kernels.variability import (
 )
 from dl3flow.units import FLUX
 
+_TIMES = ("doubling", "halving")
+
 
 def describe_variability(
-    slices: Sequence[Slice], rows: Sequence[Mapping[str, Any]]
+    slices: Sequence[Slice], rows: Sequence[Mapping[str, Any]], *, is_timed: bool = True
 ) -> tuple[list[dict[str, Any]], list[list[Any]], list[str]]:
     """Measures of variability per energy band, what a report says of them, and warnings.
 
@@ -34,6 +36,8 @@ def describe_variability(
         In order of time.
     rows : sequence of mapping
         Of `slice_rows`.
+    is_timed : bool
+        False for bins that are no times, between which nothing doubles or halves.
 
     Returns
     -------
@@ -48,7 +52,8 @@ def describe_variability(
     measures, told = [], []
     for band in range(n_bands):
         own = list(rows[band::n_bands])
-        measures.append(_measure(own, slices, band))
+        found = _measure(own, slices, band)
+        measures.append(found if is_timed else {k: v for k, v in found.items() if not k.startswith(_TIMES)})
     if measures[0]["n_bins"] < 2:
         told.append("fewer than two bins have a flux with an error, so nothing is known of variability")
     names = [f", {m['e_min']:.3g} to {m['e_max']:.3g} TeV" if n_bands > 1 else "" for m in measures]
@@ -122,7 +127,7 @@ def _spoken(measure: Mapping[str, Any], name: str) -> list[list[Any]]:
                 f"{measure['excess_variance']:.3f} ± {measure['excess_variance_err']:.3f}, no more than the errors",
             ]
         )
-    if np.isfinite(measure["doubling_time"]):
+    if np.isfinite(measure.get("doubling_time", np.nan)):
         hours = 24 * measure["doubling_time"], 24 * measure["doubling_time_err"]
         told.append([f"fastest doubling{name}", f"{hours[0]:.3g} ± {hours[1]:.2g} h"])
     return told

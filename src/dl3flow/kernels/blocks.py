@@ -56,10 +56,11 @@ def _least(stat: np.ndarray, x: np.ndarray) -> np.ndarray:
     rows = np.arange(len(stat))
     low, middle, high = (stat[rows, k + d] for d in (-1, 0, 1))
     h0, h1 = x[k] - x[k - 1], x[k + 1] - x[k]
-    left, right = (middle - low) / h0, (high - middle) / h1
-    curvature = (right - left) / (h0 + h1)
-    slope = left + curvature * h0
+    # strengths may coincide, which leaves the least point as it is
     with np.errstate(divide="ignore", invalid="ignore"):
+        left, right = (middle - low) / h0, (high - middle) / h1
+        curvature = (right - left) / (h0 + h1)
+        slope = left + curvature * h0
         step = -slope / (2 * curvature)
         found = middle - slope**2 / (4 * curvature)
     is_inside = (curvature > 0) & (step > -h0) & (step < h1)

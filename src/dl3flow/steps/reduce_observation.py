@@ -7,7 +7,6 @@ Options: name, run (entry, events), recipe, safe_mask, background, off (runs).
 """
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from dl3flow.io.background_models import read_background_models
 from dl3flow.io.hdf5 import write_dataset, write_failure
 from dl3flow.io.provenance import Provenance
 from dl3flow.io.skymaps import read_mask
+from dl3flow.steps.reading.known import predict_known
 from dl3flow.steps.reading.runs import read_run, read_runs
 
 
@@ -30,19 +30,12 @@ def run(
         off = list(read_runs(options["off"], inputs["off"]))
         models = [model for path in inputs["models"] for model in read_background_models(path)]
         drawn = read_mask(inputs["mask"])
-        dataset = reduce_observation(observation, options["name"], chain, drawn, off, models, _predict(chain))
+        dataset = reduce_observation(
+            observation, options["name"], chain, drawn, off, models, predict_known(chain)
+        )
     except InputError as error:
         obs_id = options["run"]["entry"]["obs_id"]
         print(f"dl3flow: warning: observation {obs_id} is not reduced: {error}", file=sys.stderr)
         write_failure(outputs["dataset"], options["name"], obs_id, str(error), provenance)
     else:
         write_dataset(outputs["dataset"], dataset, provenance)
-
-
-def _predict(chain: Any) -> Any:
-    if chain.background is None or chain.background.subtract is None:
-        return None
-    # by name, so that the digest of a reduction holds the code of models only where one is subtracted
-    parse, predict = import_module("dl3flow.io.models_yaml"), import_module("dl3flow.fit.npred")
-    models = parse.parse_models(chain.background.subtract, "subtract")
-    return lambda dataset: predict.predict_counts(dataset, models)[0]
