@@ -15,6 +15,7 @@ from dl3flow.errors import InputError, choices
 from dl3flow.io.files import read_text
 from dl3flow.io.gadf_index import read_index
 from dl3flow.io.gadf_irf import response_kinds
+from dl3flow.io.model_parameters import unit_text
 from dl3flow.io.models_yaml import model_files, parse_models, with_folder
 from dl3flow.io.pointings import read_pointings
 from dl3flow.io.provenance import canonical_json
@@ -158,11 +159,13 @@ def _truth(models: Models | None) -> list[dict[str, Any]]:
     """Sources of a model file in the form of the list ``sources``; those of several spectra have no name for their values."""
     found = []
     for source in models.sources if models else ():
-        values = {p.name: f"{p.value!r} {p.unit}".strip() for p in source.spectral.parameters}
+        values = {
+            p.name: f"{float(p.value)!r} {unit_text(p.unit)}".strip() for p in source.spectral.parameters
+        }
         place = {} if source.spatial is None else {p.name: p for p in source.spatial.parameters}
         if source.spectral.kind == "compound" or source.spatial is None or "lon_0" not in place:
             continue
-        at = {axis: f"{place[f'{axis}_0'].quantity.to_value(u.deg)!r} deg" for axis in ("lon", "lat")}
+        at = {axis: f"{float(place[f'{axis}_0'].quantity.to_value(u.deg))!r} deg" for axis in ("lon", "lat")}
         frame = source.spatial.options.get("frame", "icrs")
         spectral = {"type": source.spectral.kind, **values}
         found.append({"name": source.name, "spectral": spectral, "frame": frame, **at})
