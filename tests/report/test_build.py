@@ -7,13 +7,16 @@ from html.parser import HTMLParser
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.table import QTable
+from astropy.table import QTable, vstack
 
 from dl3flow.data.products import DatasetStat, FitResult, FluxPoints, LightCurve
+from dl3flow.estimators import EVENT_TABLES, MAPS, TABLES
 from dl3flow.fit.systematics import response_model
 from dl3flow.models.source import Component, Models, Parameter, Source
+from dl3flow.report import build
 from dl3flow.report.build import build_report
 from dl3flow.report.fits import compare, sentence
+from dl3flow.report.tables import product_table
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><defs><path id="m" d="M0 0"/></defs><use href="#m"/></svg>'
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -429,3 +432,20 @@ def test_a_test_statistic_that_is_not_known_is_a_dash(arguments, fit, found):
     name = fit.models.sources[0].name
     arguments["fits"] = {"joint-3d": replace(fit, minimiser={**fit.minimiser, "ts": {name: found}})}
     assert re.search(rf"{name} test statistic\s*–", Page(build_report(**arguments)).words)
+
+
+def test_every_estimator_and_its_picture_has_a_caption():
+    for registry in (TABLES, MAPS, EVENT_TABLES):
+        assert [name for name in registry.names() if name not in build._CAPTIONS] == []
+
+
+def test_a_light_curve_of_bands_tells_the_energies_of_each_row(arguments):
+    curve = next(t for t in arguments["tables"].values() if isinstance(t, LightCurve))
+    two = vstack([curve.table[:1], curve.table[:1]])
+    two["e_min"], two["e_max"] = [1.0, 3.0] * u.TeV, [3.0, 10.0] * u.TeV
+    summary = [["fractional variability", "0.12 ± 0.03"]]
+    table = product_table("curve", LightCurve(two, {**curve.meta, "summary": summary}))
+    assert table.headings[:4] == ["Start (MJD, TT)", "Stop (MJD, TT)", "From (TeV)", "To (TeV)"]
+    assert [row[2:4] for row in table.rows] == [["1", "3"], ["3", "10"]]
+    assert table.caption.endswith("1 to 10 TeV (curve). Fractional variability: 0.12 ± 0.03.")
+    assert "From (TeV)" not in product_table("curve", curve).headings

@@ -61,7 +61,7 @@ def _draw(product: SkyMap, expected: str, expected_name: str, title: str, of_wha
     panels = [
         Panel(counts, "Counts", f"counts {within}", top=largest),
         Panel(mu, expected_name, f"expected counts {within}", top=largest),
-        Panel(excess, excess_name, f"counts {within}", True, is_contoured=True, is_named=True),
+        Panel(excess, excess_name, f"counts {within}", True, contour=sigma, is_named=True),
         significance_panel(sigma),
         *_flux_panels(product),
     ]
@@ -101,7 +101,7 @@ def _band_panels(product: SkyMap) -> tuple[list[Panel], list[str]]:
     ]
     n_left = len(panels) - _MOST_BANDS
     notes = [f"{n_left} further energy bands are not drawn."] if n_left > 0 else []
-    return [replace(panel, is_contoured=False, is_named=False) for panel in panels[:_MOST_BANDS]], notes
+    return [replace(panel, contour=None, is_named=False) for panel in panels[:_MOST_BANDS]], notes
 
 
 def _draw_histogram(

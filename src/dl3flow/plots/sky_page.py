@@ -36,8 +36,8 @@ class Panel:
         Whether colours diverge from zero.
     top : float or None
         Largest colour; the largest value by default.
-    is_contoured : bool
-        Whether the contour of the significance is drawn.
+    contour : array, shape (n_lat, n_lon), or None
+        Significance whose contour is drawn.
     is_named : bool
         Whether sources carry their names.
     """
@@ -47,7 +47,7 @@ class Panel:
     label: str
     is_signed: bool = False
     top: float | None = None
-    is_contoured: bool = False
+    contour: np.ndarray | None = None
     is_named: bool = False
 
 
@@ -55,7 +55,7 @@ def significance_panel(values: np.ndarray, title: str = "Significance") -> Panel
     """Panel of a significance, whose colours end at a fixed one where a source is brighter."""
     finite = np.abs(values[np.isfinite(values)])
     top = min(float(finite.max(initial=0)), MOST_SIGMA)
-    return Panel(values, title, "√TS (σ)", True, top, is_contoured=True, is_named=True)
+    return Panel(values, title, "√TS (σ)", True, top, contour=values, is_named=True)
 
 
 def quantity_panel(data: Map, values: np.ndarray, title: str, *, is_signed: bool = False) -> Panel:
@@ -86,7 +86,7 @@ def draw_page(
     title : str
     panels : sequence of Panel
     sigma : array, shape (n_lat, n_lon), optional
-        Significance, for contours and the note.
+        Significance, for the note, and the outline of the exclusion.
     columns : int
     below : function of Axes, optional
         Draws what stands below the panels.
@@ -142,10 +142,13 @@ def _mark(
         told.append(f"Disk: point spread (68 %), {beam:.2g}°.")
         for axes in drawn:
             sky.draw_beam(axes, geom, beam)
-    contoured = [axes for axes, panel in zip(drawn, panels, strict=True) if panel.is_contoured]
+    contours = [
+        sky.draw_contours(axes, panel.contour, CONTOUR_SIGMA)
+        for axes, panel in zip(drawn, panels, strict=True)
+        if panel.contour is not None
+    ]
+    told += [f"Contours: {CONTOUR_SIGMA:g} σ."] * any(contours)
     if sigma is not None:
-        if any([sky.draw_contours(axes, sigma, CONTOUR_SIGMA) for axes in contoured]):
-            told.append(f"Contours: {CONTOUR_SIGMA:g} σ.")
         named = [axes for axes, panel in zip(drawn, panels, strict=True) if panel.is_named]
         if exclusion is not None and any(
             [sky.draw_outline(axes, region_mask(geom, exclusion.regions)) for axes in named]

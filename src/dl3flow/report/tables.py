@@ -75,12 +75,12 @@ def in_words(product: Product) -> str:
         pivot = float(product.meta.get("pivot_energy") or np.nan)
         known = f", smallest relative error at {pivot:.3g} TeV" * bool(np.isfinite(pivot))
         return f"spectrum at {len(product.table)} energies with its 68 % band{known}"
+    told = [f"{label} {_spoken(value)}" for label, value in product.meta.get("summary", [])]
     if isinstance(product, ProductTable):
-        told = [f"{label} {_spoken(value)}" for label, value in product.meta.get("summary", [])]
         return "; ".join([f"table of {len(product.table)} rows", *told])
     measured, limits = count_points(product.table)
     noun = "flux points" if isinstance(product, FluxPoints) else "time bins"
-    return f"{measured} {noun} and {limits} upper limits"
+    return "; ".join([f"{measured} {noun} and {limits} upper limits", *told])
 
 
 def product_table(name: str, product: Product) -> Table:
@@ -193,10 +193,16 @@ def _light_curve_table(name: str, product: LightCurve) -> Table:
         "Predicted",
     ]
     is_ul, sqrt_ts, counts, npred = (_column(t, c) for c in ("is_ul", "sqrt_ts", "counts", "npred"))
+    e_min, e_max = (t[c].to_value(u.TeV) for c in ("e_min", "e_max"))
+    # of one energy band the caption tells
+    of_bands = len(set(e_min.tolist())) > 1
+    if of_bands:
+        headings[2:2] = ["From (TeV)", "To (TeV)"]
     rows = [
         [
             f"{start[n]:.5f}",
             f"{stop[n]:.5f}",
+            *([general(e_min[n], 4), general(e_max[n], 4)] if of_bands else []),
             _measured(flux[n], minus[n], plus[n], bool(is_ul[n])),
             number(limit[n], 3),
             short(sqrt_ts[n], 2),
@@ -205,9 +211,13 @@ def _light_curve_table(name: str, product: LightCurve) -> Table:
         ]
         for n in range(len(t))
     ]
-    low, high = t["e_min"].to_value(u.TeV).min(), t["e_max"].to_value(u.TeV).max()
     source = product.meta.get("source", "the source")
-    return Table(f"Light curve of {source}, {low:.4g} to {high:.4g} TeV ({name})", headings, rows)
+    told = "".join(
+        f" {label[0].upper()}{label[1:]}: {_spoken(value)}."
+        for label, value in product.meta.get("summary", [])
+    )
+    energies = f"{e_min.min():.4g} to {e_max.max():.4g} TeV"
+    return Table(f"Light curve of {source}, {energies} ({name}){'.' * bool(told)}{told}", headings, rows)
 
 
 def _measured(value: float, minus: float, plus: float, is_limit: bool) -> Markup:
