@@ -72,6 +72,56 @@ def test_what_an_estimator_is_made_from_is_checked(entry: dict, words: list[str]
     assert [word for word in words if word not in str(caught.value)] == []
 
 
+PROFILE = {"name": "flux_profile", "center": {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"}}
+PROFILE |= {"length": "1 deg", "n_bins": 5}
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (
+            {"name": "excess_map", "reduction": "cube", "subtract": ["crab"]},
+            ["sky.subtract: 'crab' is known from a fit"],
+        ),
+        (
+            {"name": "excess_map", "reduction": "cube", "spectrum": "crab"},
+            ["sky.spectrum: 'crab' is known from a fit"],
+        ),
+        (
+            {"name": "excess_map", "fit": "joint", "subtract": ["carb"]},
+            ["sky.subtract: unknown source 'carb'", "crab"],
+        ),
+        ({"name": "ts_map", "fit": "joint", "like": "carb"}, ["sky.like: unknown source 'carb'"]),
+        (
+            {**PROFILE, "reduction": "cube", "energy": {"min": "50 TeV", "max": "90 TeV", "nbin": 1}},
+            ["sky.energy"],
+        ),
+        ({"name": "extension", "fit": "joint", "source": "carb"}, ["sky.source: unknown source 'carb'"]),
+        ({"name": "extension", "reduction": "cube", "source": "crab"}, ["'extension' needs a fit"]),
+    ],
+)
+def test_options_of_maps_are_checked_before_any_job(entry: dict, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        load({"sky": entry})
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("entry", [PROFILE, {"name": "find_sources"}])
+def test_tables_of_maps_need_maps_and_no_fit(entry: dict) -> None:
+    found = load({"sky": {**entry, "reduction": "cube"}}).analyses["a"].estimators["sky"]
+    assert (found.step, found.suffix, found.reduction) == ("estimate_table", "ecsv", "cube")
+    reductions = yaml.safe_load(ANALYSIS)["reductions"]
+    recipe = {k: v for k, v in reductions["cube"]["recipe"].items() if k in ("energy", "energy_true")}
+    spectrum = {
+        "observations": "runs",
+        "recipe": {"name": "spectrum", "region": "icrs;circle(83.63, 22.01, 0.1)", **recipe},
+    }
+    with pytest.raises(
+        InputError, match=f"'{entry['name']}' is made from maps, and the spectra 'spectrum' are none"
+    ):
+        load({"sky": {**entry, "reduction": "spectrum"}}, reductions={**reductions, "spectrum": spectrum})
+
+
 def curve(**options: object) -> Estimator:
     """Plan of a light curve, of the fit `joint` unless the options say otherwise."""
     origin = {} if "reduction" in options else {"fit": "joint"}

@@ -18,6 +18,8 @@ from dl3flow.sources import Group, new_job
 
 # what an estimator is made from
 ORIGINS = ("fit", "reduction", "observations")
+# options that name sources of a fit
+_KNOWN_SOURCES = ("subtract", "spectrum", "like")
 _STEPS: tuple[tuple[Registry, str], ...] = (
     (TABLES, "estimate_table"),
     (MAPS, "estimate_map"),
@@ -89,6 +91,7 @@ class EstimatorSection:
             if not is_curve:
                 self.fit_section.check_stacked([reduction], f"{where}.reduction")
         self._check_options(bound, self.fits[fit].datasets if fit else (reduction,), where)
+        self._check_known(bound, fit, where)
         if registry is MAPS or plugin.companions.get("of_maps"):
             self._check_map(kind, fit, reduction, where)
         if is_curve:
@@ -158,6 +161,18 @@ class EstimatorSection:
             edges = bound["energy"].edges
             for key in datasets:
                 self.fit_section.check_energy(key, [str(edges[0]), str(edges[-1])], f"{where}.energy")
+
+    def _check_known(self, bound: Mapping[str, Any], fit: str, where: str) -> None:
+        """Raise if an option names a source that the fit does not have, or there is no fit."""
+        for key in _KNOWN_SOURCES:
+            value = bound.get(key)
+            for name in [value] if isinstance(value, str) else value or []:
+                if not fit:
+                    raise InputError(
+                        f"{where}.{key}: '{name}' is known from a fit only: give `fit` {choices('', self.fits)} instead of `reduction`"
+                    )
+                if self.models is not None:
+                    find_entry(name, [s.name for s in self.models.sources], "source", f"{where}.{key}")
 
     def _check_map(self, kind: str, fit: str, reduction: str, where: str) -> None:
         """Raise if some of the data are no maps."""
