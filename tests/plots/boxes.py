@@ -56,13 +56,11 @@ def text_outside(figure):
     renderer = figure.canvas.get_renderer()
     width, height = figure.canvas.get_width_height()
     found = []
-    for text in (
-        *figure.texts,
-        figure._suptitle,
-        *[t for a in figure.axes for t in (a.title, a.xaxis.label, a.yaxis.label)],
-    ):
-        if text is not None and text.get_text().strip() and text.get_visible():
-            box = text.get_window_extent(renderer)
-            if box.x0 < -1 or box.x1 > width + 1 or box.y0 < -1 or box.y1 > height + 1:
-                found.append(text.get_text())
+    for text in texts(figure):
+        if hasattr(text, "update_positions"):
+            text.update_positions(renderer)
+        box = Text.get_window_extent(text, renderer)
+        is_cut = box.x0 < -1 or box.x1 > width + 1 or box.y0 < -1 or box.y1 > height + 1
+        if box.width > 0 and is_in_view(box, width, height) and is_cut:
+            found.append(text.get_text())
     return found

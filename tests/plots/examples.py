@@ -183,6 +183,28 @@ def make_sky_map(
     return SkyMap(maps, {"estimator": "excess_map", "source positions": places, "correlation_radius": 0.1})
 
 
+def make_excess_map(n_sources: int) -> SkyMap:
+    """An excess map with fluxes, limits, two energy bands, an exclusion and the Gaussian fitted outside of it."""
+    plain = make_sky_map("background", n_sources)
+    sigma, excess = plain.maps["sqrt_ts"], plain.maps["excess"].data
+    flux = u.Unit("cm-2 s-1")
+    axis = Axis.from_bounds("energy", 1 * u.TeV, 10 * u.TeV, 2)
+    more = {
+        "flux": Map(sigma.sky, (), 1e-13 * excess, flux),
+        "flux_ul": Map(sigma.sky, (), 1e-13 * (np.abs(excess) + 3), flux),
+        "band_sqrt_ts": Map(sigma.sky, (axis,), np.stack([sigma.data, 0.5 * sigma.data])),
+    }
+    fit = {"mean": -0.07, "mean_err": 0.04, "width": 1.04, "width_err": 0.02}
+    center = sigma.sky.center.icrs
+    meta = {
+        "exclusion": f"icrs;circle({center.ra.deg}, {center.dec.deg}, 0.5)",
+        "significance": {"fit": fit},
+        "beam": 0.07,
+        "n_sigma_ul": 2,
+    }
+    return SkyMap({**plain.maps, **more}, {**plain.meta, **meta})
+
+
 def make_dataset(n_energy: int, n_pixels: int = 80) -> Dataset:
     """Poisson counts of a background and a source; the lowest quarter of energies is unsafe in the outer half."""
     geom = SkyGeometry.create(CRAB, 4 * u.deg, 4 / n_pixels * u.deg)
@@ -444,7 +466,7 @@ EXAMPLES: dict[str, Callable[[int], Example]] = {
     "combined_significance": lambda n: (make_combined(n), None),
     "counts_table": lambda n: (make_counts_table(n), None),
     "dataset": lambda n: (make_dataset(n), None),
-    "excess_map": lambda n: (make_sky_map("background", n), None),
+    "excess_map": lambda n: (make_excess_map(n), None),
     "extension": lambda n: (make_extension(n), None),
     "find_sources": lambda n: (make_found_sources(n), None),
     "fit": lambda n: (make_result(n), None),

@@ -14,7 +14,7 @@ from dl3flow.plots import PLOTS, style
 from dl3flow.plots.curve import spectral_curve
 
 from .boxes import overlaps, text_outside
-from .examples import make_banded_light_curve
+from .examples import make_banded_light_curve, make_excess_map
 
 
 def draw(name, product, result=None):
@@ -256,10 +256,41 @@ def test_histogram_drops_the_excluded_pixels(sky_map):
     histogram = next(a for a in figure.axes if a.get_ylabel() == "Pixels")
     bars = next(c for c in histogram.containers if len(c) > 1)
     assert sum(bar.get_height() for bar in bars) == outside.size
-    normal = next(line for line in histogram.lines if line.get_label() == "normal of their mean and width")
+    normal = next(line for line in histogram.lines if line.get_label() == "normal of that mean and width")
     x, y = normal.get_data()
     assert x[np.argmax(y)] == pytest.approx(outside.mean(), abs=0.03)
     assert "Dashed: exclusion." in figure.get_supxlabel()
+
+
+def test_maps_of_flux_and_bands_and_the_fitted_gaussian():
+    product = make_excess_map(1)
+    figure = draw("excess_map", product)
+    panels = {a.get_title(): a for a in figure.axes if hasattr(a, "coords")}
+    assert list(panels)[4:] == [
+        "Flux",
+        "Upper limit of the flux (2 σ)",
+        "Significance, 1 to 3.16 TeV",
+        "Significance, 3.16 to 10 TeV",
+    ]
+    flux = product.maps["flux"].data
+    scale = 1e-12 if np.nanmax(flux) > 1e-12 else 1e-13
+    np.testing.assert_allclose(panels["Flux"].images[0].get_array().filled(np.nan), flux / scale)
+    assert panels["Flux"].images[0].colorbar.ax.get_ylabel().endswith("cm⁻² s⁻¹")
+    histogram = next(a for a in figure.axes if a.get_ylabel() == "Pixels")
+    gauss = next(line for line in histogram.lines if line.get_label().startswith("fit: "))
+    assert gauss.get_label() == "fit: mean −0.07 ± 0.04, width 1.04 ± 0.02"
+    x, y = gauss.get_data()
+    n = int(np.isfinite(product.maps["sqrt_ts"].data[away(product, 0.5)]).sum())
+    assert x[np.argmax(y)] == pytest.approx(-0.07, abs=0.03)
+    assert y.max() == pytest.approx(n * 0.25 / np.sqrt(2 * np.pi) / 1.04, rel=1e-3)
+    for axes in panels.values():
+        (disk,) = [patch for patch in axes.patches if patch.get_gid() == "beam"]
+        assert disk.get_radius() == pytest.approx(0.07 / 0.05)
+
+
+def away(product, radius):
+    geom = product.maps["sqrt_ts"].sky
+    return np.degrees(geom.separation(geom.center)) > radius
 
 
 def test_dataset_sums_only_safe_bins(dataset):

@@ -140,19 +140,18 @@ def _draw_histogram(
         edges,
         color=style.BLUE,
         alpha=0.55,
-        label=f"{where}: mean {style.rounded(mean)}, width {width:.2f}",
+        # the numbers of a fit say more, and both together would not fit beside each other
+        label=where if fitted else f"{where}: mean {style.rounded(mean)}, width {width:.2f}",
     )
     x = np.linspace(-5, 5, 201)
     scale = chosen.size * bin_width / np.sqrt(2 * np.pi)
     axes.plot(x, scale * np.exp(-(x**2) / 2), color=style.VERMILION, label="standard normal")
     if fitted:
-        told = "Gaussian fit: mean {mean}, width {width:.2f} ± {width_err:.2f}"
-        label = told.format(
-            **{**fitted, "mean": f"{style.rounded(fitted['mean'])} ± {fitted['mean_err']:.2f}"}
-        )
+        found = f"{style.rounded(fitted['mean'])} ± {fitted['mean_err']:.2f}"
+        label = f"fit: mean {found}, width {fitted['width']:.2f} ± {fitted['width_err']:.2f}"
         _draw_gauss(axes, x, scale, fitted["mean"], fitted["width"], label)
     elif width > 0:
-        _draw_gauss(axes, x, scale, mean, width, "normal of their mean and width")
+        _draw_gauss(axes, x, scale, mean, width, "normal of that mean and width")
     axes.set_yscale("log")
     top = max(float(np.histogram(every, edges)[0].max()), scale)
     axes.set_ylim(0.5, 2 * top)
