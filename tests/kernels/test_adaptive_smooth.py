@@ -50,3 +50,14 @@ def test_each_pixel_takes_the_first_kernel_that_suffices() -> None:
     assert found["counts"][rest] == pytest.approx(counts[rest].mean())
     assert np.isnan(found["sqrt_ts"][rest]).all()
     assert np.isnan(found["counts"][~covered]).all()
+
+
+def test_means_are_over_the_pixels_that_are_covered() -> None:
+    flat = np.full((15, 15), 3.0)
+    covered = np.ones((15, 15), dtype=bool)
+    covered[:, 9:] = False
+    found = smooth_adaptively(
+        np.where(covered, flat, 0), np.where(covered, 0.5, 0), {}, [gauss_kernel(2.0)], 1.0, "lima", covered
+    )
+    assert found["counts"][covered] == pytest.approx(3.0)
+    assert found["background"][covered] == pytest.approx(0.5)

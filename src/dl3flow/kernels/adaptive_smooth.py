@@ -63,7 +63,7 @@ def smooth_adaptively(
     Returns
     -------
     found : dict of array, shape (n_lat, n_lon)
-        counts, background and the others, as means under the kernel; sqrt_ts; and kernel, the number of the kernel. Where
+        counts, background and the others, as means over the covered pixels under the kernel; sqrt_ts; and kernel, the number of the kernel. Where
         none suffices the mean over all such pixels, sqrt_ts NaN, and kernel -1; NaN where nothing is covered.
     """
     images = {"counts": counts, "background": background, **others}
@@ -71,6 +71,7 @@ def smooth_adaptively(
     which, left = np.full(counts.shape, -1), covered.copy()
     for k, kernel in enumerate(kernels):
         sums = {name: convolve_same(image, kernel) for name, image in images.items()}
+        pixels = convolve_same(covered.astype(float), kernel)
         # the transform leaves noise where nothing is
         n, b = (np.maximum(sums[name], 0.0) for name in ("counts", "background"))
         sqrt_ts = significance(n, b, method)
@@ -79,7 +80,7 @@ def smooth_adaptively(
         which[chosen] = k
         found["sqrt_ts"][chosen] = sqrt_ts[chosen]
         for name in images:
-            found[name][chosen] = sums[name][chosen] / kernel.sum()
+            found[name][chosen] = sums[name][chosen] / pixels[chosen]
     for name, image in images.items() if left.any() else ():
         found[name][left] = image[left].mean()
     return {**found, "kernel": which}
