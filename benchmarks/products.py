@@ -1,18 +1,27 @@
 """Time the products of a fit against gammapy on the same files, and check that both made the same.
 
 Both sides read the files that were written once, and make the product with one thread, alternating, each in a process of its
-own. CPU time is that of the library calls that make the product, set-up included: reading, and imports, are not.
+own. CPU time is that of the library calls that make the product, set-up included; reading is not, but for the light curve, nor are imports.
 
 | case | what |
 |---|---|
 | points-3d | flux points of the four H.E.S.S. Crab runs stacked: 5 x 5 deg, 0.02 deg, 24 energies in 12 points, errors, limits |
 | points-joint | the same jointly of the four runs |
 | points-1d | flux points of their four spectra with off counts, jointly: 12 points, errors, limits |
+| light-curve | from DL3 to the table: the night of the flare of PKS 2155-304, 15 runs cut into 44 bins of ten minutes |
+| ts-map | test statistic and flux of a point on each of the 250 x 250 pixels of the stack, energies summed; numpy |
+| ts-map-compiled | the same with `engine: numba`, where numba is installed (extra `fast`); compiled before |
+| events | an hour of CTAO South (prod5) on a Gaussian source: about 25,000 gamma rays and all background events |
 | excess-map | excess and significance within 0.1 deg of each of the 250 x 250 pixels of the stack |
 
-Targets (the peer's time over ours): 100 for flux points, 2 for the excess map. The same results: positive norms within 0.02 of an error,
+The peer's time for events is that of the sampler alone, without the maps that it needs to be made before.
+
+Targets (the peer's time over ours): 100 for flux points, 20 for the light curve, 7 and 25 for test statistics, 3 for events, 2 for
+the excess map. The same results: positive norms within 0.02 of an error,
 errors and limits within 1 %, test statistics within 1 % or 0.1; counts exactly, sum and peak of the excess and significances
-within 1e-3.
+within 1e-3; the test statistic of each pixel within 1 % or 0.1; events in numbers within five standard deviations, in energy, distance
+and time with a KS probability above 1e-4. The peer divides pixels of its point-spread kernels by 1 to 4, which is not converged: maps
+of the test statistic and points of the stack are compared with those that it makes, untimed, dividing by 20.
 
     python benchmarks/products.py [--quick] [--cases NAME ...]
 """
@@ -24,6 +33,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -35,236 +45,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from product_cases import DATA, EVENTS, FLARE_BINS, ROOT, Arrays, prepare
+from product_ours import OURS
+from product_peer import PEER
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("DL3FLOW_DATA", ROOT.parent / "shared" / "data"))
-TARGETS = {"points-3d": 100, "points-joint": 100, "points-1d": 100, "excess-map": 2}
-QUICK = ("points-1d", "excess-map")
-REPEATS = {"excess-map": 5, "points-1d": 3}
+TARGETS = {
+    "points-3d": 100,
+    "points-joint": 100,
+    "points-1d": 100,
+    "light-curve": 20,
+    "ts-map": 7,
+    "ts-map-compiled": 25,
+    "events": 3,
+    "excess-map": 2,
+}
+QUICK = ("points-1d", "events", "excess-map")
+# compared with kernels of the peer that are divided by 20
+FINE = ("points-3d", "ts-map", "ts-map-compiled")
+REPEATS = {"excess-map": 5, "points-1d": 3, "light-curve": 2}
 # of an error, of the value, of the test statistic or absolute
 NORM, ERROR, TS, TS_ABSOLUTE, MAP = 0.02, 0.01, 0.01, 0.1, 1e-3
 BARELY = 1e-6
-CRAB = (23523, 23526, 23559, 23592)
-CENTER = {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"}
-CUBE: dict[str, Any] = {
-    "recipe": {
-        "name": "cube",
-        "center": CENTER,
-        "width": "5 deg",
-        "binsz": "0.02 deg",
-        "proj": "TAN",
-        "energy": {"min": "0.5 TeV", "max": "50 TeV", "nbin": 24},
-        "energy_true": {"min": "0.3 TeV", "max": "80 TeV", "nbin": 40},
-        "binsz_irf": "0.2 deg",
-    },
-    "safe_mask": [{"name": "aeff_default"}, {"name": "offset_max", "offset_max": "2.5 deg"}],
-    "background": {"name": "fov", "method": "scale", "exclusion": "icrs;circle(83.63, 22.01, 0.3)"},
-}
-SPECTRUM: dict[str, Any] = {
-    "recipe": {
-        "name": "spectrum",
-        "region": "icrs;circle(83.63, 22.01, 0.11)",
-        "energy": {"min": "0.5 TeV", "max": "50 TeV", "nbin": 24},
-        "energy_true": {"min": "0.1 TeV", "max": "100 TeV", "nbin": 60},
-        "containment_correction": True,
-    },
-    "safe_mask": [{"name": "aeff_max", "percent": 10}],
-    "background": {"name": "reflected"},
-}
-SECTIONS = {"points-3d": CUBE, "points-joint": CUBE, "points-1d": SPECTRUM, "excess-map": CUBE}
-POINT_EDGES = np.geomspace(0.5, 50, 13)
-RADIUS = 0.1
-COLUMNS = ("norm", "norm_err", "norm_errn", "norm_errp", "norm_ul", "ts")
 
 
-def crab_models(names: list[str], *, is_map: bool) -> dict[str, Any]:
-    """Model file of a point source of fixed place, and a norm for the background of every map."""
-    fixed = {"frozen": True}
-    source: dict[str, Any] = {
-        "name": "crab",
-        "type": "SkyModel",
-        "spectral": {
-            "type": "PowerLawSpectralModel",
-            "parameters": [
-                {"name": "index", "value": 2.5},
-                {"name": "amplitude", "value": 4e-11, "unit": "cm-2 s-1 TeV-1"},
-                {"name": "reference", "value": 1.0, "unit": "TeV", **fixed},
-            ],
-        },
-    }
-    if not is_map:
-        return {"components": [source]}
-    source["spatial"] = {
-        "type": "PointSpatialModel",
-        "frame": "icrs",
-        "parameters": [
-            {"name": "lon_0", "value": 83.633, "unit": "deg", **fixed},
-            {"name": "lat_0", "value": 22.0145, "unit": "deg", **fixed},
-        ],
-    }
-    norm = [
-        {"name": "norm", "value": 1.0},
-        {"name": "tilt", "value": 0.0, **fixed},
-        {"name": "reference", "value": 1.0, "unit": "TeV", **fixed},
-    ]
-    backgrounds = [
-        {
-            "name": f"{name}-bkg",
-            "type": "FoVBackgroundModel",
-            "datasets_names": [name],
-            "spectral": {"type": "PowerLawNormSpectralModel", "parameters": norm},
-        }
-        for name in names
-    ]
-    return {"components": [source, *backgrounds]}
-
-
-def prepare(case: str, folder: Path) -> dict[str, Any]:
-    """Write the datasets, their fit and its models; names, files and kind."""
-    from dl3flow.chain import parse_chain, reduce_observation
-    from dl3flow.fit.minimise import fit
-    from dl3flow.io.fits_datasets import write_fits_dataset
-    from dl3flow.io.gadf import read_observation
-    from dl3flow.io.gadf_index import read_index
-    from dl3flow.io.models_yaml import parse_models, write_models
-    from dl3flow.io.products import write_fit
-    from dl3flow.io.provenance import Provenance
-    from dl3flow.reduce.stack import stack
-
-    root = DATA / "hess-dl3-dr1"
-    chain = parse_chain(SECTIONS[case], "benchmark")
-    entries = [e for e in read_index(root) if e.obs_id in CRAB]
-    datasets = [reduce_observation(read_observation(e, root), f"run-{e.obs_id}", chain) for e in entries]
-    if case in ("points-3d", "excess-map"):
-        assert chain.geometries is not None
-        datasets = [stack(datasets, "stacked", *chain.geometries)]
-    is_map, names = case != "points-1d", [d.name for d in datasets]
-    place, provenance = folder / case, Provenance("benchmark", "", "{}", {}, {})
-    place.mkdir()
-    result = fit(datasets, parse_models(crab_models(names, is_map=is_map), "benchmark"))
-    for dataset in datasets:
-        write_fits_dataset(place / f"{dataset.name}.fits", dataset, provenance)
-    write_fit(place / "fit.json", result, provenance)
-    write_models(place / "models.yaml", result.models, result.free, result.covariance, provenance)
-    return {"case": case, "names": names, "folder": str(place), "is_map": is_map}
-
-
-# A side of a case: a function of what was prepared, that sets up untimed and returns the timed call, and one that takes
-# arrays by name from what the call returned.
-Arrays = dict[str, np.ndarray]
-Side = Callable[[Mapping[str, Any]], tuple[Callable[[], Any], Callable[[Any], Arrays]]]
-
-
-# ---- ours
-
-
-def read_ours(made: Mapping[str, Any]) -> tuple[list[Any], Any]:
-    """Datasets and fit."""
-    from dl3flow.io.fits_datasets import read_fits_dataset
-    from dl3flow.io.products import read_fit
-
-    folder = Path(made["folder"])
-    datasets = [read_fits_dataset(folder / f"{name}.fits", name) for name in made["names"]]
-    return datasets, read_fit(folder / "fit.json")
-
-
-def our_points(made: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[Any], Arrays]]:
-    """Flux points."""
-    from dl3flow.estimators import TABLES
-
-    datasets, result = read_ours(made)
-    energy = {"edges": [f"{edge!r} TeV" for edge in POINT_EDGES.tolist()]}
-    entry = {"name": "flux_points", "source": "crab", "energy": energy}
-    estimate, options = TABLES.bind(entry, "benchmark")
-
-    def arrays(product: Any) -> Arrays:
-        table = product.table
-        assert np.allclose(np.asarray(table["e_min"]), POINT_EDGES[:-1])
-        found = {name: np.asarray(table[name], dtype=float) for name in COLUMNS}
-        return {**found, "counts": np.asarray(table["counts"])}
-
-    return lambda: estimate(datasets, result, **options), arrays
-
-
-def our_excess(made: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[Any], Arrays]]:
-    """Excess map."""
-    from dl3flow.estimators import MAPS
-
-    datasets, _ = read_ours(made)
-    entry = {"name": "excess_map", "correlation_radius": f"{RADIUS} deg"}
-    estimate, options = MAPS.bind(entry, "benchmark")
-
-    def arrays(product: Any) -> Arrays:
-        return {name: product.maps[name].data for name in ("counts", "excess", "sqrt_ts")}
-
-    return lambda: estimate(datasets, None, **options), arrays
-
-
-# ---- the peer
-
-
-def read_peer(made: Mapping[str, Any]) -> Any:
-    """Datasets with their models."""
-    from gammapy.datasets import Datasets, MapDataset, SpectrumDatasetOnOff
-    from gammapy.modeling.models import Models
-
-    folder = Path(made["folder"])
-    reader = MapDataset if made["is_map"] else SpectrumDatasetOnOff
-    datasets = Datasets([reader.read(folder / f"{name}.fits", name=name) for name in made["names"]])
-    datasets.models = Models.read(folder / "models.yaml")
-    return datasets
-
-
-def peer_points(made: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[Any], Arrays]]:
-    """Flux points."""
-    import astropy.units as u
-    from gammapy.estimators import FluxPointsEstimator
-
-    datasets = read_peer(made)
-    estimator = FluxPointsEstimator(
-        source="crab", energy_edges=POINT_EDGES * u.TeV, selection_optional=["errn-errp", "ul"]
-    )
-
-    def arrays(product: Any) -> Arrays:
-        table = product.to_table(sed_type="likelihood")
-        found = {name: np.asarray(table[name], dtype=float) for name in COLUMNS}
-        counts = np.asarray(table["counts"]).reshape(len(table), -1).sum(axis=1)
-        return {**found, "counts": counts}
-
-    return lambda: estimator.run(datasets), arrays
-
-
-def peer_excess(made: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[Any], Arrays]]:
-    """Excess map, of the background alone."""
-    import astropy.units as u
-    from gammapy.estimators import ExcessMapEstimator
-
-    (dataset,) = read_peer(made)
-    dataset.models = []
-    estimator = ExcessMapEstimator(correlation_radius=RADIUS * u.deg)
-
-    def arrays(product: Any) -> Arrays:
-        maps = {"counts": product.counts, "excess": product.npred_excess, "sqrt_ts": product.sqrt_ts}
-        return {name: found.data[0] for name, found in maps.items()}
-
-    return lambda: estimator.run(dataset), arrays
-
-
-SIDES: dict[str, dict[str, Side]] = {
-    "ours": {
-        "points-3d": our_points,
-        "points-joint": our_points,
-        "points-1d": our_points,
-        "excess-map": our_excess,
-    },
-    "peer": {
-        "points-3d": peer_points,
-        "points-joint": peer_points,
-        "points-1d": peer_points,
-        "excess-map": peer_excess,
-    },
-}
-
+SIDES = {"ours": OURS, "peer": PEER}
 
 # ---- the same results
 
@@ -295,6 +99,16 @@ def compare_points(ours: Arrays, peer: Arrays) -> dict[str, tuple[float, float]]
     return found
 
 
+def compare_curve(ours: Arrays, peer: Arrays) -> dict[str, tuple[float, float]]:
+    """Differences of light curves: also where the bins begin, in seconds, and the flux that norms refer to."""
+    return {
+        "bins": (float(abs(len(ours["norm"]) - FLARE_BINS) + abs(len(peer["norm"]) - FLARE_BINS)), 0.0),
+        "time_min": (worst((ours["time_min"] - peer["time_min"]) * 86400), 1e-3),
+        "ref_flux": (worst(ours["ref_flux"] / peer["ref_flux"] - 1), 1e-6),
+        **compare_points(ours, peer),
+    }
+
+
 def compare_excess(ours: Arrays, peer: Arrays) -> dict[str, tuple[float, float]]:
     """Differences of excess maps."""
     both = np.isfinite(ours["sqrt_ts"]) & np.isfinite(peer["sqrt_ts"])
@@ -310,10 +124,68 @@ def compare_excess(ours: Arrays, peer: Arrays) -> dict[str, tuple[float, float]]
     }
 
 
+def compare_ts(ours: Arrays, peer: Arrays) -> dict[str, tuple[float, float]]:
+    """Differences of maps of the test statistic."""
+    both = np.isfinite(ours["ts"]) & np.isfinite(peer["ts"])
+    one_sided = np.isfinite(ours["ts"]) != np.isfinite(peer["ts"])
+    peak = np.unravel_index(np.nanargmax(peer["ts"]), both.shape)
+    apart = np.abs(ours["ts"] - peer["ts"]) / np.maximum(TS * np.abs(peer["ts"]), TS_ABSOLUTE)
+    # the peer tries pixels at the edge that no count and no expectation belongs to
+    return {
+        "share of pixels of one side": (float(one_sided.sum() / both.sum()), 1e-3),
+        "ts (of 1 % or 0.1)": (worst(apart[both]), 1.0),
+        "ts at peak": (abs(float(ours["ts"][peak] / peer["ts"][peak]) - 1), MAP),
+        "norm": (worst(((ours["norm"] - peer["norm"]) / ours["norm_err"])[both]), 0.1),
+        "norm_err": (worst((ours["norm_err"] / peer["norm_err"] - 1)[both]), 0.05),
+    }
+
+
+def same_histograms(one: np.ndarray, other: np.ndarray) -> float:
+    """Probability of a larger chi2 between the numbers of two samples in the energy bins of the peer."""
+    from scipy.special import chdtrc
+
+    edges = np.geomspace(*EVENTS["energy"], 31)
+    n, m = (np.histogram(values, edges)[0] for values in (one, other))
+    n, m = n[n + m >= 20], m[n + m >= 20]
+    return float(chdtrc(len(n), np.sum((n - m) ** 2 / (n + m))))
+
+
+def compare_events(ours: Arrays, peer: Arrays) -> dict[str, tuple[float, float]]:
+    """Numbers of events, in standard deviations, and how improbable it is that both are drawn from the same: -log10 p."""
+    from scipy.stats import ks_2samp
+
+    low, high = EVENTS["energy"]
+    # the peer's maps end at their energies and edges
+    kept = [
+        {
+            name: values[(side["energy"] > low) & (side["energy"] < high) & (side["distance"] < 2)]
+            for name, values in side.items()
+        }
+        for side in (ours, peer)
+    ]
+    found = {}
+    for what, is_source in (("source", True), ("background", False)):
+        own = [{k: v[side["is_source"] == is_source] for k, v in side.items()} for side in kept]
+        n, m = (len(side["energy"]) for side in own)
+        found[f"{what} events (sigma)"] = (abs(n - m) / float(np.sqrt(n + m)), 5.0)
+        for name in ("energy", "distance", "time"):
+            if name == "energy" and not is_source:
+                # within its bins the peer draws background energies flat in their logarithm
+                p = same_histograms(*(side["energy"] for side in own))
+            else:
+                p = float(ks_2samp(own[0][name], own[1][name]).pvalue)
+            found[f"{what} {name} (-log10 p)"] = (float(-np.log10(max(p, 1e-99))), 4.0)
+    return found
+
+
 COMPARE: dict[str, Callable[[Arrays, Arrays], dict[str, tuple[float, float]]]] = {
     "points-3d": compare_points,
     "points-joint": compare_points,
     "points-1d": compare_points,
+    "light-curve": compare_curve,
+    "ts-map": compare_ts,
+    "ts-map-compiled": compare_ts,
+    "events": compare_events,
     "excess-map": compare_excess,
 }
 
@@ -377,6 +249,9 @@ def measure(
                 times[side][clock].append(answer[clock])
             with np.load(answer["arrays"]) as file:
                 arrays[side] = dict(file)
+    if made["case"] in FINE:
+        with np.load(ask["peer"]({**made, "is_fine": True})["arrays"]) as file:
+            arrays["peer"] = dict(file)
     median = {c: {s: statistics.median(times[s][c]) for s in times} for c in ("cpu", "wall")}
     same = COMPARE[made["case"]](arrays["ours"], arrays["peer"])
     ratio = median["cpu"]["peer"] / median["cpu"]["ours"]
@@ -406,6 +281,11 @@ def main() -> int:
         work(arguments.worker)
         return 0
     cases = arguments.cases or (QUICK if arguments.quick else tuple(TARGETS))
+    if importlib.util.find_spec("numba") is None and "ts-map-compiled" in cases:
+        print(
+            "ts-map-compiled is left out: numba is not installed (pip install dl3flow[fast])", file=sys.stderr
+        )
+        cases = tuple(case for case in cases if case != "ts-map-compiled")
     if not (DATA / "hess-dl3-dr1").is_dir():
         print(f"{DATA}: the public data are absent: name their folder in DL3FLOW_DATA", file=sys.stderr)
         return 1
