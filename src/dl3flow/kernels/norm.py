@@ -1,8 +1,8 @@
 """Strength of one known signal on a background: the one-parameter fit behind every flux estimate, for many at once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,7 +12,7 @@ _MOST_STEPS = 300
 _MOST_DOUBLINGS = 200
 # of an error, or of the rounding of the strength itself, at which a search ends
 _NEAR, _ROUNDING = 1e-10, 4e-16
-_CLOSE = 1e-3
+_CLOSE, _KINK = 1e-3, 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,6 +307,7 @@ def fit_norms(parts: Sequence[Groups], n_sigma: float = 1.0, n_sigma_ul: float =
     fits : NormFits
         NaN where the signal is zero in every bin of a group, but for the statistic.
     """
+    parts = _joined(parts)
     signal = np.sum([part.signal for part in parts], axis=0)
     low = np.max([part.lowest for part in parts], axis=0)
     high = np.maximum(np.max([part.highest for part in parts], axis=0), low)
@@ -348,6 +349,30 @@ def fit_norms(parts: Sequence[Groups], n_sigma: float = 1.0, n_sigma_ul: float =
     )
 
 
+def _joined(parts: Sequence[Groups]) -> list[Groups]:
+    """The same data in as few parts as there are kinds: what is evaluated many times is one array each."""
+    known = [part for part in parts if isinstance(part, ExpectedGroups)]
+    measured = [part for part in parts if isinstance(part, MeasuredGroups)]
+    found: list[Groups] = [p for p in parts if not isinstance(p, ExpectedGroups | MeasuredGroups)]
+    if known:
+        lowest = np.max([part.lowest for part in known], axis=0)
+        joined = {**_appended(known, ("n", "s", "b", "group")), **_summed(known)}
+        found.append(replace(known[0], **joined, lowest=lowest))
+    if measured:
+        names = ("n", "s", "b", "n_off", "alpha", "group")
+        found.append(replace(measured[0], **_appended(measured, names), **_summed(measured)))
+    return found
+
+
+def _appended(parts: Sequence[Groups], names: Sequence[str]) -> dict[str, Any]:
+    return {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+
+
+def _summed(parts: Sequence[Groups]) -> dict[str, Any]:
+    names = ("signal", "counts", "constant")
+    return {name: np.sum([getattr(part, name) for part in parts], axis=0) for name in names}
+
+
 _Derivatives = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -376,29 +401,33 @@ def _minimum(
     slope, _ = derivatives(low)
     at_low = (slope >= 0) | (high <= low) | ~seen
     left, right, c = low.copy(), high.copy(), 0.5 * (low + high)
-    last = right - left
     width = np.maximum(np.abs(left), np.abs(right))
-    moving = ~at_low
+    # without any counts the statistic has a kink at zero, and its minimum there
+    beside = _KINK * width
+    at_zero = (left < -beside) & (right > beside)
+    at_zero &= (derivatives(-beside)[0] <= 0) & (derivatives(beside)[0] >= 0)
+    last = right - left
+    moving = ~at_low & ~at_zero
     for _ in range(_MOST_STEPS):
         if not moving.any():
             break
         slope, curvature = derivatives(c)
         left, right = np.where(slope < 0, c, left), np.where(slope > 0, c, right)
         with np.errstate(all="ignore"):
-            # Newton on 1 / (signal - slope / 2): exact where one bin decides
-            trial = c - slope / curvature * np.maximum(signal - 0.5 * slope, 0.0) / signal
+            step = slope / curvature
+            # Newton on 1 / (signal - slope / 2), which counts keep above zero: exact where one bin decides
+            share = 1 - 0.5 * slope / signal
+            trial = c - step * np.where(share > 0, share, 1.0)
+            near = _NEAR / np.sqrt(np.where(curvature > 0, curvature, np.inf)) + _ROUNDING * width
+            done = np.abs(step) <= near
             # a step that does not halve the one before is not believed
             good = (trial > left) & (trial < right) & (2 * np.abs(trial - c) <= np.abs(last))
-            near = _NEAR / np.sqrt(np.where(curvature > 0, curvature, np.inf))
-        trial = np.where(good, trial, 0.5 * (left + right))
+        trial = np.where(good | done, trial, 0.5 * (left + right))
+        done |= (slope == 0) | (np.abs(trial - c) <= _ROUNDING * width)
         last = np.where(moving, trial - c, last)
-        least = np.maximum(np.where(good, near, 0.0), _ROUNDING * width)
-        done = (slope == 0) | (np.abs(last) <= least)
         c = np.where(moving & (slope != 0), trial, c)
         moving &= ~done
-    c = np.where(at_low, low, c)
-    # where zero itself is best, as without any counts, the search ends within rounding of it
-    return np.where(np.abs(c) <= 10 * _ROUNDING * width, 0.0, c)
+    return np.where(at_low, low, np.where(at_zero, 0.0, c))
 
 
 def find_crossing(
@@ -439,6 +468,7 @@ def find_crossing(
         step = np.where(below, 2 * step, step)
         c = np.where(below, np.maximum(start + step, low), c)
     outside, moving = c.copy(), ~missing
+    before = np.full(len(c), np.inf)
     for _ in range(_MOST_STEPS):
         if not moving.any():
             break
@@ -447,12 +477,15 @@ def find_crossing(
         outside, inside = np.where(above >= 0, c, outside), np.where(above < 0, c, inside)
         with np.errstate(all="ignore"):
             trial = c - above / slope
-            between = (side * (trial - inside) > 0) & (side * (outside - trial) > 0)
+            least = np.maximum(_NEAR * np.abs(start - c), _ROUNDING * np.maximum(np.abs(start), np.abs(c)))
+            is_short = np.abs(trial - c) <= least
+            done = is_short & (np.abs(above) <= _CLOSE)
             # at the wall of a logarithm tangents are too steep to move
-            is_wall = (np.abs(above) > _CLOSE) & (np.abs(trial - c) < _CLOSE * np.abs(outside - inside))
-        trial = np.where(between & ~is_wall, trial, 0.5 * (inside + outside))
-        least = np.maximum(_NEAR * np.abs(start - c), _ROUNDING * np.maximum(np.abs(start), np.abs(c)))
-        done = (np.abs(trial - c) <= least) | (above == 0)
+            between = (side * (trial - inside) > 0) & (side * (outside - trial) > 0)
+            good = between & ~is_short & (np.abs(above) <= 0.5 * before)
+        trial = np.where(good | done, trial, 0.5 * (inside + outside))
+        before = np.where(good, np.abs(above), np.inf)
+        done |= (above == 0) | (np.abs(outside - inside) <= least)
         c = np.where(moving & (above != 0), trial, c)
         moving &= ~done
     return np.where(missing, np.nan, c)
