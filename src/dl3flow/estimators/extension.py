@@ -1,4 +1,4 @@
-"""Estimator ``extension``: is a source larger than a point, how large, and how large at most."""
+"""Estimator ``extension``: is a source larger than a point, how large is it, and how large at most."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,6 +34,8 @@ _FIXED = {
         Parameter("edge_width", 0.01, frozen=True),
     ),
 }
+# part of a pixel that stands for no size at all
+_NOTHING = 1e-4
 # pixels from which a size is looked for: one may end where nothing is extended, and pass by a large source
 _STARTS = (1.0, 6.0)
 # part of a pixel below which a size is none
@@ -60,7 +62,10 @@ def extension(
     n_points: Annotated[int, _number_of_points] = 9,
     n_sigma_ul: Sigmas = 2.0,
 ) -> ProductTable:
-    """Fit a source as a point and as a Gaussian or disk, all else of the fit as free as it was.
+    """Fit a source as a Gaussian or disk of a free size and of none, all else of the fit as free as it was.
+
+    Of no size is the same shape, not the model ``point``: that one is shared out among four pixels by its place in them, which
+    is a little wider, and the difference would be taken for an extension.
 
     Parameters
     ----------
@@ -81,8 +86,8 @@ def extension(
     Returns
     -------
     extension : ProductTable
-        The profile of the likelihood: size, stat (less its value at the best size; the first row is the point). ``meta``:
-        ``ts`` (stat of the point less that of the best size), ``sigma`` and ``p_value`` with the point at the edge of the
+        The profile of the likelihood: size, stat (less its value at the best size; the first row is no size). ``meta``:
+        ``ts`` (stat of no size less that of the best one), ``sigma`` and ``p_value`` with the point at the edge of the
         sizes (Chernoff 1954), ``size``, ``size_err``, ``size_errn``, ``size_errp``, ``size_ul`` (deg; the size at which the
         profile has risen by n_sigma_ul^2), ``comparison`` in words, and ``ul_conf``.
 
@@ -105,12 +110,12 @@ def extension(
             f"{_WHERE}: max_size ({max_size}) is below the size of the pixels, {pixel:g} deg: make it larger"
         )
     name = f"{source}.{_SIZES[shape]}"
-    null = fit(datasets, _with(result.models, _as_point(found)))
     wide = _best_of(datasets, result.models, found, shape, pixel, most)
     size = wide.parameter(name)
+    null = fit(datasets, _with_size(wide, name, size.min))
     told = [
         f"the fit of the {which} is doubtful: {each.message}"
-        for which, each in (("point", null), (shape, wide))
+        for which, each in (("source of no size", null), (shape, wide))
         if not each.success
     ]
     is_resolved = size.value >= _RESOLVED * pixel
@@ -178,25 +183,17 @@ def _with(models: Models, source: Source) -> Models:
     return replace(models, sources=tuple(source if s.name == source.name else s for s in models.sources))
 
 
-def _as_point(source: Source) -> Source:
+def _as_shape(source: Source, shape: str, size: float, least: float, most: float) -> Source:
+    """The source with that extension, deg, free between ``least`` and ``most``."""
     spatial = source.spatial
     assert spatial is not None
-    frame = {key: value for key, value in spatial.options.items() if key == "frame"}
-    return replace(source, spatial=Component("point", (spatial["lon_0"], spatial["lat_0"]), frame))
-
-
-def _as_shape(source: Source, shape: str, size: float, most: float) -> Source:
-    """The source with that extension, deg, free between 0 and ``most``."""
-    spatial = source.spatial
-    assert spatial is not None
-    free = Parameter(_SIZES[shape], size, u.deg, min=0.0, max=most)
+    free = Parameter(_SIZES[shape], size, u.deg, min=least, max=most)
     if spatial.kind == shape:
         kept = tuple(free if p.name == free.name else p for p in spatial.parameters)
         return replace(source, spatial=replace(spatial, parameters=kept))
-    point = _as_point(source).spatial
-    assert point is not None
-    parameters = (*point.parameters, free, *_FIXED[shape])
-    return replace(source, spatial=Component(shape, parameters, point.options))
+    frame = {key: value for key, value in spatial.options.items() if key == "frame"}
+    parameters = (spatial["lon_0"], spatial["lat_0"], free, *_FIXED[shape])
+    return replace(source, spatial=Component(shape, parameters, frame))
 
 
 def _best_of(
@@ -208,19 +205,25 @@ def _best_of(
     if source.spatial.kind == shape:
         own = float(source.spatial[_SIZES[shape]].quantity.to_value(u.deg))
         starts = [own] if _RESOLVED * pixel < own < most else starts
-    fits = [fit(datasets, _with(models, _as_shape(source, shape, size, most))) for size in starts]
+    shapes = [_as_shape(source, shape, size, _NOTHING * pixel, most) for size in starts]
+    fits = [fit(datasets, _with(models, each)) for each in shapes]
     return min(fits, key=lambda each: each.stat)
 
 
 def _profiled(datasets: Sequence[FitData], wide: FitResult, name: str) -> Callable[[float], float]:
     """Statistic at a size, all else at its best, less that at the best size."""
-    free = wide.parameter(name)
 
     def stat(size: float) -> float:
-        models = wide.models.with_parameters({name: replace(free, value=size, frozen=True)})
-        return fit(datasets, models).stat - wide.stat
+        return fit(datasets, _with_size(wide, name, size)).stat - wide.stat
 
     return stat
+
+
+def _with_size(wide: FitResult, name: str, size: float) -> Models:
+    """Models of a fit with the size fixed there."""
+    return wide.models.with_parameters(
+        {name: replace(wide.parameter(name), value=size, error=0.0, frozen=True)}
+    )
 
 
 def _upper_limit(
