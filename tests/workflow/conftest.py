@@ -50,6 +50,7 @@ fits:
 estimators:
   sed: {name: flux_points, fit: joint, source: crab, energy: {min: 1 TeV, max: 10 TeV, nbin: 3}}
   curve: {name: light_curve, fit: joint, source: crab}
+  parts: {name: light_curve, reduction: cube, source: crab, time: {width: 20 min}}
   sky: {name: excess_map, reduction: cube, correlation_radius: 0.15 deg}
 """
 

@@ -1,6 +1,7 @@
 """An edit reruns exactly what depends on it."""
 
 import os
+import shutil
 
 import pytest
 
@@ -13,7 +14,13 @@ FIT_PRODUCTS = {
     "Plot small/joint",
     "Plot small/sed",
     "Plot small/curve",
+    "Measure bin 1 of small/curve",
+    "Measure bin 2 of small/curve",
 }
+# bins of 20 minutes (TT) that are cut out of the events, with the models as they stand
+CUT = ("2024-01-12T20-00-00", "2024-01-12T20-20-00", "2024-01-12T20-40-00")
+PARTS = {"Estimate small/parts", "Plot small/parts"}
+ALL_PARTS = PARTS | {f"Measure bin {label} of small/parts" for label in CUT}
 STACK_PRODUCTS = {"Stack small/cube", "Plot small/cube", "Estimate small/sky", "Plot small/sky"}
 LIST = {"List the observations of small"}
 REPORT = {"Write the report of small"}
@@ -35,10 +42,12 @@ def test_everything_is_made(finished):
             f"small/dl5/{name}"
             for name in ("joint/fit.json", "joint/models.yaml", "joint/models_covariance.dat")
         ),
-        *(f"small/dl5/{name}" for name in ("sed.ecsv", "curve.ecsv", "sky.fits")),
+        *(f"small/dl5/{name}" for name in ("sed.ecsv", "curve.ecsv", "parts.ecsv", "sky.fits")),
+        *(f"small/dl5/curve/bins/{label}.json" for label in (1, 2)),
+        *(f"small/dl5/parts/bins/{label}.json" for label in CUT),
         *(
             f"small/plots/{name}.{kind}"
-            for name in ("cube", "joint", "sed", "curve", "sky")
+            for name in ("cube", "joint", "sed", "curve", "parts", "sky")
             for kind in ("svg", "png")
         ),
         "small/report.html",
@@ -63,14 +72,18 @@ def test_one_run_added(finished):
     with finished.edited("config/simulations/small.yaml", old, old.rstrip() + added):
         planned = finished.planned()
     new = {"Simulate observation 3 of sim", "Write the index of sim", "Reduce observation 3 to small/cube"}
-    assert planned == new | FROM_REDUCTION
+    # of the bins that need no fit only that of the new run is measured
+    measured = {"Measure bin 3 of small/curve", "Measure bin 2024-01-13T20-00-00 of small/parts"}
+    assert planned == new | FROM_REDUCTION | measured | PARTS
 
 
 def test_one_run_removed(finished):
     with finished.edited(
         "config/analyses/small.yaml", "runs: {data: sim}", "runs: {data: sim, select: {obs_ids: [2]}}"
     ):
-        assert finished.planned() == FROM_REDUCTION
+        left = finished.planned()
+    # the bin from 20:20 held a part of the second run alone, as did the next one
+    assert left == (FROM_REDUCTION | PARTS) - {"Measure bin 1 of small/curve"}
 
 
 def test_flux_point_energies_edited(finished):
@@ -105,15 +118,19 @@ def test_what_changes_no_product_reruns_nothing(finished, name, old, new):
 
 def test_a_start_value_edited(finished):
     with finished.edited("config/models/crab.yaml", "value: 2.6", "value: 2.5"):
-        assert finished.planned() == FIT | FIT_PRODUCTS | REPORT
+        assert finished.planned() == FIT | FIT_PRODUCTS | ALL_PARTS | REPORT
 
 
 @pytest.mark.parametrize(
     ("module", "jobs"),
     [
         ("estimators/flux_points.py", SED),
-        ("reduce/response.py", REDUCTIONS | FROM_REDUCTION),
-        ("plots/light_curve.py", {"Plot small/curve"} | REPORT),
+        ("reduce/response.py", REDUCTIONS | FROM_REDUCTION | ALL_PARTS),
+        (
+            "estimators/variability.py",
+            {f"{does} small/{name}" for does in ("Estimate", "Plot") for name in ("curve", "parts")} | REPORT,
+        ),
+        ("plots/light_curve.py", {"Plot small/curve", "Plot small/parts"} | REPORT),
         ("report/build.py", REPORT),
     ],
 )
@@ -130,7 +147,7 @@ def test_a_line_of_the_library_edited(finished, module, jobs):
 def test_a_style_draws_all_pictures_anew_and_computes_nothing(finished):
     style = finished.root / "config/journal.mplstyle"
     style.write_text("font.size: 8\n")
-    pictures = {f"Plot small/{name}" for name in ("cube", "joint", "sed", "curve", "sky")}
+    pictures = {f"Plot small/{name}" for name in ("cube", "joint", "sed", "curve", "parts", "sky")}
     with finished.edited(
         "config/analyses/small.yaml", "models: config", "style: config/journal.mplstyle\nmodels: config"
     ):
@@ -139,6 +156,18 @@ def test_a_style_draws_all_pictures_anew_and_computes_nothing(finished):
         done = finished.run("--dry-run")
     assert done.returncode != 0
     assert "journal.mplstyle: 'font.sise' is no setting of a matplotlib style file" in done.stdout
+
+
+def test_an_observation_is_drawn_when_asked_for(finished):
+    target = "results/peeks/sim/1.png"
+    assert finished.planned(target) == {"Draw observation 1 of sim"}
+    done = finished.run(target)
+    try:
+        assert done.returncode == 0, done.stdout
+        assert (finished.root / target).read_bytes().startswith(b"\x89PNG")
+        assert finished.planned(target) == set()
+    finally:
+        shutil.rmtree(finished.root / "results/peeks", ignore_errors=True)
 
 
 def test_a_comment_in_the_library_reruns_nothing(finished):
