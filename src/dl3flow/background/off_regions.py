@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -117,15 +117,16 @@ class Turntable:
     def text(self, groups: Iterable[list[shapes.PixelRegion]]) -> str:
         """DS9 text of turned regions on the sky."""
         pairs = [pair for group in groups for pair in zip(group, self.region.regions, strict=True)]
-        return ds9_text([self._to_sky(part, shape) for part, shape in pairs])
-
-    def _to_sky(self, part: shapes.PixelRegion, shape: shapes.SkyRegion) -> shapes.SkyRegion:
-        if not isinstance(shape, shapes.CircleSkyRegion):
-            return part.to_sky(self.plane.wcs)
-        lon, lat = self.plane.wcs.all_pix2world(part.center.x, part.center.y, 0)
-        return shapes.CircleSkyRegion(
-            SkyCoord(lon * u.deg, lat * u.deg, frame=self.plane.frame), shape.radius
+        circles = [k for k, (_, shape) in enumerate(pairs) if isinstance(shape, shapes.CircleSkyRegion)]
+        sky = dict(zip(circles, self._places([pairs[k][0].center for k in circles]), strict=True))
+        return ds9_text(
+            shapes.CircleSkyRegion(sky[k], shape.radius) if k in sky else part.to_sky(self.plane.wcs)
+            for k, (part, shape) in enumerate(pairs)
         )
+
+    def _places(self, at: Sequence[shapes.PixCoord]) -> SkyCoord:
+        lon, lat = self.plane.wcs.all_pix2world([c.x for c in at], [c.y for c in at], 0) if at else ([], [])
+        return SkyCoord(lon * u.deg, lat * u.deg, frame=self.plane.frame)
 
 
 def is_hit(parts: Iterable[shapes.PixelRegion], excluded: shapes.PixCoord) -> bool:

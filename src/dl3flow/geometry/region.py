@@ -140,12 +140,18 @@ class RegionGeometry:
         at, to = self.center.icrs, pointing.icrs
         return fov.sky_to_fov(np.array([[at.ra.rad]]), np.array([[at.dec.rad]]), to.ra.rad, to.dec.rad)
 
+    @cached_property
+    def _shapes(self) -> list[shapes.PixelRegion]:
+        """The regions on the pixels of `grid`."""
+        return [region.to_pixel(self.grid.wcs) for region in self.regions]
+
     def contains(self, where: SkyCoord) -> np.ndarray:
         """True for directions in the region; never for a point."""
         inside = np.zeros(where.shape, dtype=bool)
         if not self.is_point:
-            for region in self.regions:
-                inside |= np.asarray(region.contains(where, self.grid.wcs))
+            at = shapes.PixCoord.from_sky(where, self.grid.wcs)
+            for region in self._shapes:
+                inside |= np.asarray(region.contains(at))
         return inside
 
     def index(self, where: SkyCoord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -178,8 +178,16 @@ def split_observation(
     parts : list of Observation
         In the order of the intervals; each has the events, good times and span of its interval, and the same obs_id.
     """
+    pairs = list(intervals)
+    gti = observation.gti
+    if not pairs or not len(gti.start):
+        return []
+    low, high = gti.start.min().to_value(u.s), gti.stop.max().to_value(u.s)
+    starts, stops = (_seconds(Time([pair[n] for pair in pairs]), gti.reference) for n in (0, 1))
     parts = []
-    for start, stop in intervals:
+    # of many intervals few meet one observation
+    for k in np.flatnonzero((starts < high) & (stops > low)):
+        start, stop = pairs[k]
         interval = TimeIntervals(_as_array(start), _as_array(stop))
         part = _in_times(observation, interval)
         if part.ontime > 0 * u.s:
