@@ -20,6 +20,7 @@ from dl3flow.data.observation import Observation
 from dl3flow.fit.npred import predict_counts
 from dl3flow.io.gadf_irf import read_irfs
 from dl3flow.io.models_yaml import parse_models
+from dl3flow.simulate.events import observe
 
 pytestmark = pytest.mark.peer
 gammapy_makers = pytest.importorskip("gammapy.makers", reason="gammapy is not installed: make peer")
@@ -142,3 +143,74 @@ def test_prediction(shape: str, offset: float, ours: Dataset, theirs: Any) -> No
     for radius, near in ((0.05, 0.02), (0.1, 0.01), (0.3, 0.01)):
         inside = distance < radius
         assert found[:, inside].sum() == pytest.approx(expected[:, inside].sum(), rel=near)
+
+
+def test_sampled_events(irfs: Path, tmp_path: Path) -> None:
+    """Events of the same sky by both samplers: numbers within 4 sigma, energies, places and times from one distribution."""
+    from gammapy.data import EventList as PeerEvents
+    from gammapy.data import FixedPointingInfo, observatory_locations
+    from gammapy.data import Observation as PeerObservation
+    from gammapy.datasets import MapDataset, MapDatasetEventSampler
+    from gammapy.irf import load_irf_dict_from_file
+    from gammapy.makers import MapDatasetMaker
+    from gammapy.maps import MapAxis, WcsGeom
+    from gammapy.modeling.models import FoVBackgroundModel
+    from gammapy.modeling.models import Models as PeerModels
+    from scipy.stats import ks_2samp
+
+    entry = _models("gauss0.2", 0.5)
+    entry["components"][0]["spectral"]["parameters"][1]["value"] = 1e-10
+    start = Time("2020-01-01", scale="tt")
+    run = observe(
+        1, parse_models(entry, "m"), read_irfs(irfs), POINTING, Gti([0] * u.s, [3600] * u.s, start), seed=3,
+        energy=[0.05, 60] * u.TeV,
+    )  # fmt: skip
+
+    observation = PeerObservation.create(
+        pointing=FixedPointingInfo(fixed_icrs=POINTING),
+        obs_id=1,
+        tstart=0 * u.s,
+        tstop=LIVETIME,
+        reference_time=start,
+        irfs=load_irf_dict_from_file(irfs),
+        location=observatory_locations["ctao_south"],
+        deadtime_fraction=0.0,
+    )
+    geom = WcsGeom.create(
+        skydir=POINTING, width=4, binsz=0.04, frame="icrs",
+        axes=[MapAxis.from_energy_bounds("0.1 TeV", "30 TeV", nbin=24)],
+    )  # fmt: skip
+    empty = MapDataset.create(
+        geom,
+        energy_axis_true=MapAxis.from_energy_bounds("0.05 TeV", "60 TeV", nbin=48, name="energy_true"),
+        migra_axis=MapAxis.from_bounds(0.2, 5, nbin=150, node_type="edges", name="migra"),
+        binsz_irf=0.2,
+        name="m",
+    )
+    made = MapDatasetMaker(selection=["exposure", "background", "psf", "edisp"]).run(empty, observation)
+    made.models = [*PeerModels.from_dict(entry), FoVBackgroundModel(dataset_name="m")]
+    theirs: Any = MapDatasetEventSampler(random_state=0).run(made, observation)
+    assert isinstance(theirs, PeerEvents)
+
+    inside = geom.to_image().contains(run.events.radec) & (
+        np.abs(np.log(run.events.energy.value / 3**0.5)) < np.log(300) / 2
+    )
+    is_source = np.asarray(theirs.table["MC_ID"]) == 1
+    for number, chosen in ((1, is_source), (0, ~is_source)):
+        mine = inside & (run.events.mc_id == number)
+        n, m = int(mine.sum()), int(chosen.sum())
+        assert min(n, m) > 5_000
+        # the peer draws energies even within its bins, in which spectra fall: it has some more above their edges
+        assert n == pytest.approx(m, abs=4 * np.sqrt(n + m) + 0.02 * m)
+        place = theirs.table[chosen]
+        least = {"energy": 0.03, "lat": 0.015, "time": 0.015}
+        pairs = {
+            "energy": (np.log(run.events.energy.value[mine]), np.log(np.asarray(place["ENERGY"]))),
+            "lat": (run.events.radec.dec.deg[mine], np.asarray(place["DEC"])),
+            "time": (
+                run.events.time.value[mine],
+                (theirs.time[chosen] - start).to_value("s"),
+            ),
+        }
+        for name, (a, b) in pairs.items():
+            assert ks_2samp(a, b).statistic < least[name] + 1.5 * np.sqrt((n + m) / (n * m)), (number, name)
