@@ -90,7 +90,7 @@ def test_a_fit_of_the_shape_itself_gives_the_same(
 
 
 def test_a_point_has_a_limit(small_dataset: MakeDataset, point_models: MakeModels) -> None:
-    data = drawn(small_dataset(), point_models(6e-10), 5)
+    data = drawn(small_dataset(), gaussian(point_models(6e-10), 1e-5), 5)
     result = fit([data], point_models(5e-10))
     limits = {}
     for shape, most in (("gauss", 0.08), ("disk", 0.16)):
