@@ -200,7 +200,7 @@ def set_log_axis(
     decades = math.log10(high / low)
     axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
     axis.set_minor_formatter(NullFormatter())
-    if decades < 0.7:
+    if decades < 0.95:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_minor_locator(NullLocator())
     elif decades < 2.2:
