@@ -132,7 +132,6 @@ def test_ts_map_of_the_stack(stacked: Dataset, tmp_path: Path) -> None:
     both = assert_same_ts(ours, peer)
     assert both.sum() > 62000
     error = peer.norm_err.data[0][both]
-    assert np.abs(ours.maps["norm"].data - peer.norm.data[0])[both] == pytest.approx(0 * error, abs=1e-1)
     assert (np.abs(ours.maps["norm"].data - peer.norm.data[0])[both] < 0.06 * error).all()
     j, i = ours.maps["ts"].sky.nearest(CRAB)
     assert ours.maps["ts"].data[j, i] == pytest.approx(peer.ts.data[0, j, i], rel=1e-3)
