@@ -5,7 +5,7 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.markers import CARETDOWNBASE
 
@@ -73,6 +73,24 @@ def test_residuals_are_in_units_of_the_error_on_the_side_of_the_fit(flux_points,
     figure = draw("flux_points", product, result())
     # 0.3 / 0.15 above; -0.2 / 0.05 below
     np.testing.assert_allclose(containers(figure.axes[1])[0].lines[0].get_ydata(), [2.0, -4.0], rtol=1e-9)
+
+
+def test_profiles_of_flux_points_stand_behind_them(flux_points, result):
+    product = flux_points(5, 0)
+    at = np.array([-1.0, 0.5, 1.0, 2.0])
+    product.table["norm_scan"] = np.tile(at, (5, 1))
+    product.table["stat_scan"] = 100 + np.tile(4 * (at - 1) ** 2, (5, 1))
+    for fitted in (None, result()):
+        figure = draw("flux_points", product, fitted)
+        assert overlaps(figure) == []
+        meshes = [c for c in figure.axes[0].collections if isinstance(c, QuadMesh)]
+        assert len(meshes) == 5
+        # what is negative has no place on the axis
+        np.testing.assert_allclose(np.ravel(meshes[0].get_array()), [1, 0, 4])
+        middle = meshes[0].get_coordinates()[1:3, 0, 1] / product.e2dnde("norm_ul").value[0]
+        expected = np.sqrt([0.5, 2.0]) / product.table["norm_ul"][0]
+        np.testing.assert_allclose(middle, expected)
+        assert figure.axes[-1].get_ylabel() == "Δ stat"
 
 
 def test_flux_points_without_a_fit_have_no_curve(flux_points):

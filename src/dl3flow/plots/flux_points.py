@@ -15,6 +15,8 @@ from dl3flow.plots.registry import PLOTS
 
 SED = u.Unit("TeV cm-2 s-1")
 _N_CURVE = 200
+# of a likelihood profile: three standard deviations
+_MOST_RISE = 9.0
 
 
 @PLOTS.register()
@@ -42,6 +44,8 @@ def flux_points(product: FluxPoints, result: FitResult | None) -> Figure:
         n_sigma = float(product.meta.get("n_sigma", 1))
         label = "flux points" if n_sigma == 1 else f"flux points (errors of {n_sigma:g} σ)"
         draw_points(upper, points, label, told_limits(points, product.meta))
+        if "stat_scan" in table.colnames:
+            _draw_scans(figure, upper, product, points)
         style.set_log_axis(upper, "y", *_limits(points, curve, grid), style.power_label)
         upper.set_ylabel(f"E² dN/dE ({style.unit_text(SED)})")
         style.legend_above(upper, columns=4)
@@ -60,6 +64,37 @@ def sed_points(product: FluxPoints) -> Points:
     value, errn, errp, limit = (product.e2dnde(c).value for c in columns)
     is_ul = np.asarray(table["is_ul"], dtype=bool)
     return Points(energy, low, high, value, errn, errp, limit, is_ul, is_log=True)
+
+
+def _draw_scans(figure: Figure, axes: Axes, product: FluxPoints, points: Points) -> None:
+    """Likelihood of each bin along its flux, as a colour behind the points."""
+    table = product.table
+    shown = None
+    unit = (table["ref_dnde"] * table["e_ref"] ** 2).to_value(SED)
+    for n in range(len(table)):
+        flux, stat = (np.asarray(table[name][n], dtype=float) for name in ("norm_scan", "stat_scan"))
+        flux = flux * unit[n]
+        good = np.isfinite(flux) & (flux > 0) & np.isfinite(stat)
+        if good.sum() < 2:
+            continue
+        order = np.argsort(flux[good])
+        at, rise = np.log(flux[good][order]), (stat[good] - np.nanmin(stat))[order]
+        middle = 0.5 * (at[1:] + at[:-1])
+        edges = np.exp([2 * at[0] - middle[0], *middle, 2 * at[-1] - middle[-1]])
+        shown = axes.pcolormesh(
+            [points.low[n], points.high[n]],
+            edges,
+            rise[:, None],
+            cmap=f"{style.SEQUENTIAL}_r",
+            vmin=0,
+            vmax=_MOST_RISE,
+            alpha=0.5,
+            rasterized=True,
+            zorder=0,
+        )
+    if shown is not None:
+        # both panels give way, so that their energies stay one below the other
+        figure.colorbar(shown, ax=figure.axes, label="Δ stat", extend="max", fraction=0.046, pad=0.02)
 
 
 def _fitted_shape(result: FitResult, source: str) -> str:
