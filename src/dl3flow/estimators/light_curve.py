@@ -165,6 +165,11 @@ def light_curve(
             "estimator light_curve: the fit has flux points only, and no counts to make a light curve of"
         )
     groups, outside = _groups(counted, time)
+    if not groups:
+        raise InputError(
+            "estimator light_curve: no bin of `time` holds the good times of a dataset: cut the datasets to the bins, or make "
+            "these larger"
+        )
     if outside:
         told = [*told, f"no bin holds the times of {', '.join(outside)}: these datasets are left out"]
     slices = [measure_slice(label, own, result.models, source, energy, ends) for label, ends, own in groups]
