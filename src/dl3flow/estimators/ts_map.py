@@ -28,6 +28,7 @@ from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.kernels.ts_map import Solver, Wanted, fit_strengths, solve_tiles
 from dl3flow.models.source import Models
 from dl3flow.models.written import WrittenShape, WrittenSpectrum, written
+from dl3flow.reduce.beam import beam_radius
 
 _WHERE = "estimator ts_map"
 _FIRST = ("ts", "sqrt_ts", "npred_excess", "norm", "norm_err")
@@ -127,6 +128,7 @@ def ts_map(
         "n_sigma": n_sigma,
         "n_sigma_ul": n_sigma_ul,
         "engine": engine,
+        "beam": beam_radius(datasets),
         "warnings": _moved(edges, None if energy is None else energy.edges),
     }
     return SkyMap(_maps(bands, columns[f"ref_{quantity}"], quantity, geom, axes), meta)

@@ -15,7 +15,7 @@ from dl3flow.plots.registry import PLOTS
 
 SED = u.Unit("TeV cm-2 s-1")
 _N_CURVE = 200
-# of a likelihood profile: three standard deviations
+# a likelihood profile is shown up to three standard deviations
 _MOST_RISE = 9.0
 
 
@@ -84,7 +84,7 @@ def _draw_scans(figure: Figure, axes: Axes, product: FluxPoints, points: Points)
         shown = axes.pcolormesh(
             [points.low[n], points.high[n]],
             edges,
-            rise[:, None],
+            np.where(rise <= _MOST_RISE, rise, np.nan)[:, None],
             cmap=f"{style.SEQUENTIAL}_r",
             vmin=0,
             vmax=_MOST_RISE,
@@ -94,7 +94,7 @@ def _draw_scans(figure: Figure, axes: Axes, product: FluxPoints, points: Points)
         )
     if shown is not None:
         # both panels give way, so that their energies stay one below the other
-        figure.colorbar(shown, ax=figure.axes, label="Δ stat", extend="max", fraction=0.046, pad=0.02)
+        figure.colorbar(shown, ax=figure.axes, label="Δ stat", fraction=0.046, pad=0.02)
 
 
 def _fitted_shape(result: FitResult, source: str) -> str:
