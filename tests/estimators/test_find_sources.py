@@ -5,15 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 
-from dl3flow.data.dataset import Dataset, OffCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
+from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult, ProductTable
 from dl3flow.errors import InputError
 from dl3flow.estimators import TABLES
 from dl3flow.fit.minimise import fit
 from dl3flow.fit.npred import predict_counts
+from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.io.products import read_table, write_table
 from dl3flow.io.provenance import Provenance
 from dl3flow.models.source import Models
@@ -143,3 +147,31 @@ def test_the_energies_are_those_asked_for(two: Dataset) -> None:
     flux = 3e-10 / 1.5 * (10**-0.5 - 10**-1.5)
     row = found.table[0]
     assert abs(row["flux"].value - flux) < 3.5 * row["flux_err"].value
+
+
+def test_galactic_pixels_give_equatorial_places(small_dataset: MakeDataset, point_models: MakeModels) -> None:
+    """Expected counts of two sources, one north of the other, on a map in galactic coordinates; a profile to the north."""
+    like = small_dataset()
+    geom = SkyGeometry.create(
+        SkyCoord(83.63, 22.01, unit="deg").galactic, 1.6 * u.deg, like.geom.binsz * u.deg
+    )
+    level = np.array([0.9, 0.3, 0.1])[:, None, None] * np.ones((3, *geom.shape))
+    exposure = np.arange(1, 6)[:, None, None] * 1e8 * np.ones((5, *geom.shape))
+    dataset = replace(
+        like,
+        counts=Map(geom, (like.energy,), np.zeros(level.shape)),
+        background=ExpectedCounts(Map(geom, (like.energy,), level)),
+        exposure=Map(geom, (like.energy_true,), exposure, u.Unit("m2 s")),
+        mask_safe=np.ones(level.shape, dtype=bool),
+    )
+    there = [point_models(4e-10), point_models(2e-10, lat=22.41)]
+    expected = level + sum(predict_counts(dataset, m)[0] for m in there)
+    dataset = replace(dataset, counts=dataset.counts.with_data(np.rint(expected)))
+    table = search([dataset]).table
+    assert table["ra"].value == pytest.approx([83.63, 83.63], abs=0.01)
+    assert table["dec"].value == pytest.approx([22.01, 22.41], abs=0.01)
+    entry = {"name": "flux_profile", "center": {"frame": "icrs", "lon": "83.63 deg", "lat": "22.01 deg"}}
+    profile, bound = TABLES.bind({**entry, "length": "1.4 deg", "n_bins": 7}, "profile")
+    sqrt_ts = profile([dataset], None, **bound).table["sqrt_ts"]
+    assert np.argmax(sqrt_ts) == 3
+    assert np.argmax(sqrt_ts[4:]) == 1

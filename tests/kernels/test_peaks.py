@@ -26,6 +26,10 @@ def test_plateaus() -> None:
     image = np.zeros((9, 9))
     image[3:5, 3:5] = 7
     assert find_peaks(image, 5, 2) == [(3, 3)]
+    # a count seen through a circle: its own pixel, not the first of the circle
+    image[:] = 0
+    image[3:6, 4] = image[4, 3:6] = 7
+    assert find_peaks(image, 5, 2) == [(4, 4)]
 
 
 def test_unknown_pixels() -> None:
