@@ -19,7 +19,7 @@ from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.npred import predict_counts
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.kernels.norm import ExpectedBins, fit_norm
-from dl3flow.models.source import Component, Models, Parameter, Source
+from dl3flow.models.source import Component, Models, Parameter, ResponseModel, Source
 from dl3flow.models.written import parse_shape, parse_spectrum
 
 MakeDataset = Callable[..., Dataset]
@@ -247,3 +247,34 @@ def test_a_galactic_map(dataset: Dataset) -> None:
     assert source.spatial.options["frame"] == "galactic"
     at = SkyCoord(source.spatial["lon_0"].quantity, source.spatial["lat_0"].quantity, frame="galactic")
     assert [float(v) for v in geom.pixel(at)] == pytest.approx([20, 20], abs=1e-6)
+
+
+def test_scales_of_the_responses_and_a_course_in_time_count(dataset: Dataset, result: FitResult) -> None:
+    """What a fit says of a dataset's responses, and of a source's times, is in the flux of norm one."""
+    (source,) = result.models.sources
+    temporal = Component(
+        "gauss",
+        (Parameter("t_ref", dataset.gti.reference.tt.mjd + 0.02, u.d), Parameter("sigma", 0.01, u.d)),
+        {"scale": "tt"},
+    )
+    scales = Component(
+        "response_scale",
+        (
+            Parameter("energy_scale", 0.1),
+            Parameter("exposure_scale", 0.8),
+            Parameter("background_scale", 1.0),
+        ),
+    )
+    models = replace(
+        result.models,
+        sources=(replace(source, temporal=temporal),),
+        responses=(ResponseModel("r", scales),),
+    )
+    varied = replace(result, models=models)
+    sky = estimate([dataset], varied, like="s", spectral=None)
+    expected, _ = predict_counts(dataset, replace(models, backgrounds=()))
+    steady, _ = predict_counts(dataset, replace(result.models, backgrounds=()))
+    assert expected.sum() < 0.7 * steady.sum()
+    j, i = np.unravel_index(np.nanargmax(sky.maps["ts"].data), (40, 40))
+    signal = sky.maps["npred_excess"].data[j, i] / sky.maps["norm"].data[j, i]
+    assert signal == pytest.approx(expected.sum(), rel=0.02)

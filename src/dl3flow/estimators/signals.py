@@ -21,8 +21,15 @@ from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError, choices
 from dl3flow.estimators.norms import find_source
 from dl3flow.fit.binding import bind
-from dl3flow.fit.flux import build_bin_flux
-from dl3flow.fit.npred import exposure_of, predict_counts, response_at, response_model, response_pixel
+from dl3flow.fit.npred import (
+    build_flux,
+    exposure_of,
+    good_times,
+    predict_counts,
+    response_at,
+    response_model,
+    response_pixel,
+)
 from dl3flow.fit.template import place_window
 from dl3flow.geometry.sky import SkyGeometry
 from dl3flow.kernels.convolve import convolve_same
@@ -58,7 +65,7 @@ def placed_source(
     geom : SkyGeometry
     result : FitResult or None
     like : str or None
-        Source of the fit whose spectrum and shape it has.
+        Source of the fit whose spectrum, shape and course in time it has.
     spectral, spatial : Component or None
         In their place; by default, without ``like``, a power law of index 2 and a point.
     where : str
@@ -88,8 +95,10 @@ def placed_source(
         Parameter(p.name, float(placed[p.name]), u.deg, frozen=True) if p.name in placed else p
         for p in spatial.parameters
     )
-    options = {**spatial.options, "frame": geom.frame}
-    return Source("reference", spectral, replace(spatial, parameters=parameters, options=options))
+    placed_shape = replace(spatial, parameters=parameters, options={**spatial.options, "frame": geom.frame})
+    if model is None:
+        return Source("reference", spectral, placed_shape)
+    return replace(model, name="reference", spectral=spectral, spatial=placed_shape, datasets=None)
 
 
 def subtracted_sources(
@@ -186,12 +195,10 @@ def expected_signal(
     assert spatial is not None
     position = SkyCoord(spatial["lon_0"].quantity, spatial["lat_0"].quantity, frame=spatial.options["frame"])
     edges = dataset.energy_true.edges.to_value(ENERGY)
-    flux = build_bin_flux(bind(source, "spectral", {}), edges)(_NOTHING).value
-    scales = response_model(dataset.name, models)
-    if scales is not None:
-        flux = flux * scales.scale["exposure_scale"].value
-    response = response_at(dataset, position)
-    exposure = exposure_of(dataset)
+    scales, times = response_model(dataset.name, models), good_times(dataset, source)
+    flux = build_flux(models, source, {}, edges, scales, times)(_NOTHING).value
+    response = response_at(dataset, position, source.without_irf)
+    exposure = exposure_of(dataset, source.without_irf)
     matrix = response.edisp.T * flux
     j, i = response_pixel(dataset.counts.sky, exposure, position)
     by_true = matrix * exposure[:, j, i]
