@@ -55,7 +55,7 @@ SECTIONS = (
     "on_error",
 )
 ON_ERROR = ("stop", "skip")
-_RESERVED = ("dl3", "logs", "benchmarks")
+_RESERVED = ("dl3", "logs", "benchmarks", "peeks")
 _MOST_BYTES = 8 * 2**30
 _FIELD = 10.0  # deg
 _MASK_SUFFIXES = (".fits", ".fits.gz", ".fit")

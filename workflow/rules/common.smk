@@ -14,6 +14,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     from dl3flow.config import load_config
+    from dl3flow.digest import digest
     from dl3flow.errors import InputError
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -159,6 +160,16 @@ def picture_files(wildcards):
         return {"product": f"{base}/dl5/{name}/fit.json", "fit": [], **model_files(analysis)}
     product = f"{base}/dl5/{name}.{analysis.estimators[name].suffix}"
     return {"product": product, **fit_files(wildcards)}
+
+
+def observation_files(wildcards):
+    """The files of one observation, with its index where the data are simulated."""
+    source, obs_id = plan.sources.get(wildcards.data), int(wildcards.obs_id)
+    if source is None or obs_id not in source.entries:
+        raise WorkflowError(
+            f"there is no observation {obs_id} of the data '{wildcards.data}': name data that an analysis uses, and one of its observations"
+        )
+    return {**source.files(obs_id), "index": index_files(source)}
 
 
 def report_files(wildcards):

@@ -45,3 +45,25 @@ rule summarise:
         " --input tables {input.tables:q} --input plots {input.plots:q}"
         " --input plugins {input.plugins:q} --input model_files {input.model_files:q} --output report {output.report:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
+
+
+rule plot_observation:
+    input:
+        unpack(observation_files),
+    output:
+        f"{results}/peeks/{{data}}/{{obs_id}}.{{kind}}",
+    log:
+        f"{results}/logs/plot_observation/{{data}}/{{obs_id}}_{{kind}}.log",
+    wildcard_constraints:
+        kind="svg|png",
+    conda:
+        "../envs/dl3flow.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=lambda w: digest("plot_product", "dl3flow.io.gadf_file", "dl3flow.plots.observation"),
+    message:
+        "Draw observation {wildcards.obs_id} of {wildcards.data}"
+    shell:
+        "python -m dl3flow inspect {input.events:q} --plot {output:q} > {log:q} 2>&1"
