@@ -57,6 +57,15 @@ def runs(**changes: list) -> list[ObservationEntry]:
             {"epoch-59999.001-60001.001": [1], "epoch-60001.001-60010.001": [2]},
         ),
         (
+            {"name": "night"},
+            # the last two lie 8 h east, where noon comes a third of a day earlier
+            runs(
+                reference=[60000.45, 60000.55, 60001.45, 60000.1, 60000.2],
+                location=[None, None, (0.0, 0.0, 0.0), (120.0, 0.0, 0.0), (120.0, 0.0, 0.0)],
+            ),
+            {"night-2023-02-24": [1, 4], "night-2023-02-25": [2, 3, 5]},
+        ),
+        (
             {"name": "instrument"},
             runs(telescope=["H.E.S.S.", "FACT", "FACT"]),
             {"H_E_S_S_": [1], "FACT": [2, 3]},
@@ -158,4 +167,4 @@ def test_features_of_a_dataset(small_dataset: Callable[..., Dataset]) -> None:
 
 
 def test_every_grouping_says_what_it_is() -> None:
-    assert GROUPINGS.names() == ["column", "epoch", "instrument", "responses", "zenith"]
+    assert GROUPINGS.names() == ["column", "epoch", "instrument", "night", "responses", "zenith"]

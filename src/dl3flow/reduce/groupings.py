@@ -14,6 +14,7 @@ import numpy as np
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.index import ObservationEntry, parse_utc
 from dl3flow.errors import InputError, choices
+from dl3flow.reduce.time_bins import night_date, span_of
 from dl3flow.registry import Registry, convert
 
 GROUPINGS = Registry("grouping")
@@ -76,6 +77,14 @@ def epoch(entry: ObservationEntry, *, edges: Annotated[tuple[float, ...], _date_
     middle = 0.5 * (entry.tstart + entry.tstop) / _DAY
     mjd = float(Time(entry.reference, middle, format="mjd", scale=entry.timesys).tt.mjd)
     return _bin(mjd, edges, "epoch", "MJD")
+
+
+@GROUPINGS.register()
+def night(entry: ObservationEntry) -> str:
+    """The night, from noon to noon of the mean sun at the observatory, or of UTC where the index does not tell its place."""
+    low, _ = span_of(entry)
+    longitude = 0.0 if entry.location is None else entry.location[0]
+    return f"night-{night_date(low, longitude)}"
 
 
 @GROUPINGS.register()

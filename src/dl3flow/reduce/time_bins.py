@@ -234,6 +234,11 @@ def _nights(spans: Mapping[int, tuple[float, float]], longitudes: Mapping[int, f
     return found
 
 
+def night_date(mjd: float, longitude: float) -> str:
+    """Date on which the night began that a time, MJD (TT), lies in: from noon to noon of the mean sun at a longitude, deg east."""
+    return _date(int(np.floor(mjd + longitude / 360 - 0.5)))
+
+
 def _date(day: int) -> str:
     from astropy.time import Time
 
