@@ -197,6 +197,15 @@ def test_upper_limits_of_negative_excess_start_at_zero(datasets: list[Dataset], 
         assert stat(float(table["norm_ul"][k])) - stat(0.0) == pytest.approx(4, abs=1e-6)
 
 
+def test_a_negative_best_fit_has_no_norms(datasets: list[Dataset], result: FitResult) -> None:
+    amplitude = replace(result.parameter("s.amplitude"), value=-1e-11)
+    below = replace(result, models=result.models.with_parameters({"s.amplitude": amplitude}))
+    points = points_of(datasets, below)
+    assert not points.table["success"].any()
+    assert np.isnan(points.table["norm"]).all()
+    assert any(w.startswith("the best fit is not above zero") for w in points.meta["warnings"])
+
+
 def absorbed(models: Models, norm: float = 1.0) -> Models:
     """Models whose source is absorbed: transmission exp(-tau) with tau = z E / TeV on a fine table, at z = 0.2."""
     energy, redshift = np.geomspace(0.05, 100, 400), np.array([0.1, 0.3])

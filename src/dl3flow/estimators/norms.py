@@ -322,10 +322,17 @@ def point_meta(
 
 
 def unseen_points(columns: Mapping[str, u.Quantity], rows: Mapping[str, np.ndarray]) -> list[str]:
-    """A sentence for the points without a norm."""
+    """A sentence for the points without a norm, by what is missing."""
     low, high = (columns[name].to_value(ENERGY) for name in ("e_min", "e_max"))
-    ranges = [f"{low[k]:.3g} to {high[k]:.3g} TeV" for k in np.flatnonzero(~rows["success"])]
-    return [f"no data see the source, so there is no flux, at {', '.join(ranges)}"] * bool(ranges)
+    has_flux = columns["ref_dnde"].value > 0
+    told = []
+    for at, why in (
+        (has_flux, "no data see the source, so there is no flux"),
+        (~has_flux, "the best fit is not above zero, so nothing can be measured in units of it"),
+    ):
+        ranges = [f"{low[k]:.3g} to {high[k]:.3g} TeV" for k in np.flatnonzero(~rows["success"] & at)]
+        told += [f"{why}, at {', '.join(ranges)}"] * bool(ranges)
+    return told
 
 
 def snapped_edges(axis: Axis, wanted: u.Quantity) -> u.Quantity:
