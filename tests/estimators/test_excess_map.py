@@ -309,3 +309,22 @@ def test_arguments_are_left_as_they_are(measured: Dataset, small_dataset: MakeDa
         estimate([dataset], errors=True, limits=True, energy={"min": "1 TeV", "max": "10 TeV", "nbin": 2})
         assert np.array_equal(dataset.counts.data, before[0])
         assert np.array_equal(dataset.mu_bkg, before[1])
+
+
+def test_data_that_say_nothing_are_told(small_dataset: MakeDataset) -> None:
+    dataset = small_dataset()
+    bare = estimate([replace(dataset, background=None)], limits=True)
+    assert (
+        "all counts are taken for excess, whose significance is not known: small" in bare.meta["warnings"][0]
+    )
+    assert np.isnan(bare.maps["sqrt_ts"].data).all()
+    assert np.array_equal(bare.maps["excess"].data, bare.maps["counts"].data)
+    nothing = np.zeros(dataset.mask_safe.shape, dtype=bool)
+    masked = estimate([replace(dataset, mask_safe=nothing)], errors=True, limits=True)
+    assert masked.meta["warnings"] == ["no bin is in use, safe masks leave none: small"]
+    assert all(np.isnan(values.data).all() for values in masked.maps.values())
+    assert masked.meta["significance"]["fit"] is None
+    nothing[0, 20, 20] = True
+    single = estimate([replace(dataset, mask_safe=nothing)], errors=True, limits=True)
+    assert single.meta["warnings"] == []
+    assert all(np.isfinite(values.data).sum() == 1 for values in single.maps.values())

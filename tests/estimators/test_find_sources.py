@@ -149,6 +149,17 @@ def test_the_energies_are_those_asked_for(two: Dataset) -> None:
     assert abs(row["flux"].value - flux) < 3.5 * row["flux_err"].value
 
 
+def test_data_that_say_nothing_have_no_sources(two: Dataset) -> None:
+    nothing = np.zeros(two.mask_safe.shape, dtype=bool)
+    for empty, words in (
+        (replace(two, mask_safe=nothing), "no bin is in use"),
+        (replace(two, background=None), "without a background"),
+    ):
+        found = search([empty])
+        assert len(found.table) == 0
+        assert found.meta["warnings"][0].startswith(words)
+
+
 def test_galactic_pixels_give_equatorial_places(small_dataset: MakeDataset, point_models: MakeModels) -> None:
     """Expected counts of two sources, one north of the other, on a map in galactic coordinates; a profile to the north."""
     like = small_dataset()

@@ -16,7 +16,7 @@ from dl3flow.estimators.images import (
     map_meta,
     significance_maps,
 )
-from dl3flow.estimators.pixels import chosen_edges, known_models, maps_only, pixel_bins
+from dl3flow.estimators.pixels import chosen_edges, doubts_of, known_models, maps_only, pixel_bins
 from dl3flow.estimators.registry import MAPS
 from dl3flow.geometry.axis import EnergyAxis, PositiveAngle
 from dl3flow.geometry.region import Region
@@ -93,6 +93,6 @@ def combined_significance(
     meta |= {
         **excess_meta(asked, edges, None),
         "subtracted": subtract or [],
-        "warnings": lost_bins(bins, edges),
+        "warnings": [*doubts_of(maps), *lost_bins(bins, edges)],
     }
     return SkyMap(sky, meta)

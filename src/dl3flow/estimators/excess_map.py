@@ -18,6 +18,7 @@ from dl3flow.estimators.norms import Sigmas
 from dl3flow.estimators.pixels import (
     Slope,
     chosen_edges,
+    doubts_of,
     known_models,
     maps_only,
     pixel_bins,
@@ -95,7 +96,7 @@ def excess_map(
     asked = Circle(correlation_radius, correlate_off, errors, limits, n_sigma, n_sigma_ul)
     edges = chosen_edges(maps, energy)
     bins = [pixel_bins(d, models, reference) for d in maps]
-    told = lost_bins(bins, edges)
+    told = [*doubts_of(maps), *lost_bins(bins, edges)]
     bins = [own.within(edges[0], edges[-1]) for own in bins]
     found = significance_maps(bins, asked, "background", reference)
     meta = map_meta("excess_map", result, correlation_radius, found["sqrt_ts"], exclusion)

@@ -17,6 +17,7 @@ from dl3flow.estimators.norms import Sigmas, reference_columns
 from dl3flow.estimators.pixels import (
     Slope,
     chosen_edges,
+    doubts_of,
     known_models,
     maps_only,
     pixel_bins,
@@ -127,7 +128,7 @@ def find_sources(
     flux = float(reference_columns(reference, edges[:1], edges[-1:])["ref_flux"][0].to_value(FLUX))
     models = start
     peaks: list[_Peak] = []
-    told: list[str] = []
+    told = doubts_of(maps)
     final: FitResult | None = None
     while len(peaks) < max_sources:
         found = _searched(maps, models, reference, asked, peaks_of)

@@ -18,6 +18,7 @@ from dl3flow.estimators.pixels import (
     PixelBins,
     Slope,
     chosen_edges,
+    doubts_of,
     known_models,
     maps_only,
     pixel_bins,
@@ -153,7 +154,7 @@ def flux_profile(
             "subtracted": subtract or [],
             "n_sigma": n_sigma,
             "n_sigma_ul": n_sigma_ul,
-            "warnings": [*lost_bins(bins, edges), *told],
+            "warnings": [*doubts_of(maps), *lost_bins(bins, edges), *told],
             "summary": [["excess in all", float(np.nansum(columns["excess"]))]],
         },
     )

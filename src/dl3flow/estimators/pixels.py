@@ -120,6 +120,17 @@ def maps_only(datasets: Sequence[FitData], where: str) -> list[Dataset]:
     return found
 
 
+def doubts_of(datasets: Sequence[Dataset]) -> list[str]:
+    """A sentence for the datasets that have no background, and one for those without a bin in use."""
+    bare = [d.name for d in datasets if d.background is None]
+    unused = [d.name for d in datasets if not d.mask.any()]
+    told = [
+        f"without a background all counts are taken for excess, whose significance is not known: {', '.join(bare)}; give the "
+        "reduction a `background`"
+    ] * bool(bare)
+    return told + [f"no bin is in use, safe masks leave none: {', '.join(unused)}"] * bool(unused)
+
+
 def known_models(result: FitResult | None, names: Sequence[str] | None, where: str) -> Models:
     """Models of what is no excess: backgrounds and responses of a fit, and the named sources (None: all).
 

@@ -15,7 +15,7 @@ from dl3flow.estimators.images import (
     significance_maps,
 )
 from dl3flow.estimators.norms import Sigmas
-from dl3flow.estimators.pixels import chosen_edges, maps_only, pixel_bins
+from dl3flow.estimators.pixels import chosen_edges, doubts_of, maps_only, pixel_bins
 from dl3flow.estimators.registry import MAPS
 from dl3flow.geometry.axis import EnergyAxis, PositiveAngle
 from dl3flow.geometry.region import Region
@@ -54,7 +54,7 @@ def residual_map(
     asked = Circle(correlation_radius, correlate_off, errors, n_sigma=n_sigma)
     edges = chosen_edges(maps, energy)
     bins = [pixel_bins(d, result.models, None) for d in maps]
-    told = lost_bins(bins, edges)
+    told = [*doubts_of(maps), *lost_bins(bins, edges)]
     bins = [own.within(edges[0], edges[-1]) for own in bins]
     found = significance_maps(bins, asked, "npred")
     meta = map_meta("residual_map", result, correlation_radius, found["sqrt_ts"], exclusion)
