@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import astropy.units as u
+
 from dl3flow.errors import InputError, choices
 from dl3flow.models.resolve import find_model, flux_power, parameters_of, resolve
 from dl3flow.models.source import Component, Parameter
@@ -50,8 +52,10 @@ def written(component: Component) -> str:
     values = []
     for p in component.parameters:
         if p.name not in _PLACE:
-            unit = (name if power == 1 else f"{name}{power}" for name, power in spoken_powers(p.unit))
-            values.append(" ".join([p.name, f"{p.value:.4g}", *unit]))
+            # angles are spoken of in degrees
+            at = p.quantity.to(u.deg) if p.unit.is_equivalent(u.deg) else p.quantity
+            unit = (name if power == 1 else f"{name}{power}" for name, power in spoken_powers(at.unit))
+            values.append(" ".join([p.name, f"{at.value:.4g}", *unit]))
     return ", ".join([component.kind, *values])
 
 

@@ -13,7 +13,7 @@ from dl3flow.plots.sky_page import Panel, draw_page, quantity_panel, significanc
 MOST_BANDS = 6
 _NAMES = {"flux": "Flux", "dnde": "Differential flux", "eflux": "Energy flux", "e2dnde": "Spectral energy"}
 # limits and errors at the edge of the field are as large as one likes: what lies beyond this part of all is cut
-_CONTENT = 98
+_CONTENT, _MOST_MEDIANS = 98, 5
 
 
 @PLOTS.register()
@@ -29,7 +29,7 @@ def ts_map(product: SkyMap, result: FitResult | None) -> Figure:
     n_bands = count_bands(sigma)
     for band in range(min(n_bands, MOST_BANDS)):
         significance = significance_panel(in_band(sigma, band), f"Significance{band_label(sigma, band)}")
-        error = quantity_panel(width, in_band(width, band), third_name)
+        error = quantity_panel(width, _without_largest(in_band(width, band)), third_name)
         finite = error.values[np.isfinite(error.values)]
         top = float(np.percentile(finite, _CONTENT)) if finite.size else None
         panels += [
@@ -42,6 +42,12 @@ def ts_map(product: SkyMap, result: FitResult | None) -> Figure:
         notes.append(f"Source: {product.meta['spatial']}; {product.meta['spectral']}.")
     title = "Test statistic and flux of a source on every pixel"
     return draw_page(product, sigma.sky, title, panels, columns=3, notes=notes)
+
+
+def _without_largest(values: np.ndarray) -> np.ndarray:
+    """Values up to a multiple of their median, so that the few at the edge of the field do not set the scale."""
+    finite = values[np.isfinite(values)]
+    return np.minimum(values, _MOST_MEDIANS * np.median(finite)) if finite.size else values
 
 
 def count_bands(values: Map) -> int:
