@@ -157,11 +157,17 @@ def test_no_counts_at_all_are_limits(models: Models) -> None:
 
 
 def test_failed_bins_are_rows_that_say_why(models: Models) -> None:
-    slices = [*poisson_slices([5, 6]), failed_slice("bad", 59990.0, 59991.0, "no good time")]
+    slices = [
+        *poisson_slices([5, 6]),
+        failed_slice("bad", 59990.0, 59991.0, "no good time"),
+        failed_slice("timeless", None, None, "nothing was read"),
+    ]
     curve = join_light_curve(slices, models, source="s", blocks=0.05)
     assert curve.table["success"].tolist() == [False, True, True]
     assert curve.table["block"].tolist() == [-1, 0, 0]
     assert "the bin bad has no result: no good time" in curve.meta["warnings"]
+    # without times it is named, and has no row
+    assert "the bin timeless has no result: nothing was read" in curve.meta["warnings"]
     assert curve.meta["variability"][0]["n_bins"] == 2
-    with pytest.raises(InputError, match=r"none of the 1 bins has a result, such as bad: no good time"):
+    with pytest.raises(InputError, match=r"none of the 2 bins has a result, such as bad: no good time"):
         join_light_curve(slices[2:], models, source="s")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import astropy.units as u
@@ -12,12 +13,13 @@ import yaml
 from dl3flow.chain import parse_chain, reduce_observation
 from dl3flow.io.gadf import read_observation
 from dl3flow.io.gadf_index import read_index
-from dl3flow.io.hdf5 import write_dataset, write_failure
+from dl3flow.io.hdf5 import read_dataset, write_dataset, write_failure
 from dl3flow.io.products import read_table
 from dl3flow.io.provenance import collect_provenance
 from dl3flow.io.slices import read_slice
 from dl3flow.reduce.time_bins import parse_time_binning, plan_time_bins, span_of
 from dl3flow.steps import join_slices, measure_datasets, measure_runs
+from dl3flow.steps.reading.slices import named_as_fitted
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAIN = {
@@ -205,3 +207,24 @@ def test_phases_of_a_period(measured: dict[str, Any], tmp_path: Path) -> None:
 def test_the_grid_of_a_width_and_the_cuts_agree(entries: list[Any]) -> None:
     bins = plan_time_bins(parse_time_binning({"width": "5 min"}), entries)
     assert all(b.cut == "time" and b.high - b.low == pytest.approx(5 / 1440, abs=1e-9) for b in bins)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "expected"),
+    [
+        ([("spectrum-1001", (1001,)), ("spectrum-1002", (1002,))], "spectrum-1001"),
+        # a stack, whose backgrounds and other restricted models are those of its runs
+        ([("spectrum", (1001, 1002))], "spectrum"),
+        (
+            [("spectrum-night-a", (1002,)), ("spectrum-night-b", (1001,)), ("other", (1001,))],
+            "spectrum-night-b",
+        ),
+        ([("other", (1001,))], "spectrum-1001"),
+    ],
+)
+def test_a_run_has_the_models_of_what_the_fit_made_of_it(
+    measured: dict[str, Any], fitted: list[tuple[str, tuple[int, ...]]], expected: str
+) -> None:
+    dataset = read_dataset(measured["one"].parent / "spectrum" / "1001.h5")
+    result: Any = SimpleNamespace(datasets=[SimpleNamespace(name=n, obs_ids=ids) for n, ids in fitted])
+    assert named_as_fitted(dataset, "spectrum", 1001, result).name == expected

@@ -78,7 +78,9 @@ def join_light_curve(
         If there is no such source, or no slice has a result.
     """
     found = source_of(models, source, "estimator light_curve")
-    bins = ordered(slices)
+    every = ordered(slices)
+    # a bin that failed and whose times no index tells has no place in a table; the warnings name it
+    bins = [each for each in every if np.isfinite(each.low)]
     fitted = slice_rows(bins, found, n_sigma, n_sigma_ul)
     measures, summary, warnings = describe_variability(bins, fitted)
     if rows == "blocks" and blocks is None:
@@ -104,7 +106,7 @@ def join_light_curve(
         {
             **meta,
             **facts,
-            "warnings": [*meta["warnings"], *told, *slice_warnings(bins), *warnings],
+            "warnings": [*meta["warnings"], *told, *slice_warnings(every), *warnings],
             "n_bands": len(bands),
             "time": time.kind,
             "labels": [each.label for each in shown],
