@@ -91,9 +91,9 @@ class Sources:
         simulation = parse_simulation(content, str(path), found.models, found.kinds)
         entries = {e.obs_id: e for e in sorted(observation_entries(simulation), key=lambda e: e.obs_id)}
         runs = {run["obs_id"]: {**content, "observations": [run]} for run in content["observations"]}
-        jobs = {
-            obs_id: new_job("simulate_dl3", runs[obs_id], *found.code, where=str(path)) for obs_id in entries
-        }
+        # of a survey there are thousands, of the same code
+        code = digest("simulate_dl3", *found.code)
+        jobs = {obs_id: Job(canonical(runs[obs_id], str(path)), code) for obs_id in entries}
         index = new_job("index_dl3", {"entries": [e.to_json() for e in entries.values()]})
         truth = [*content.get("sources", ()), *_truth(found.models)]
         root = f"{self._results}/dl3/{name}"

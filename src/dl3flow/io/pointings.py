@@ -5,6 +5,7 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from dl3flow.errors import InputError, choices
@@ -39,7 +40,7 @@ def read_pointings(path: Path) -> list[dict[str, Any]]:
     Returns
     -------
     observations : list of mapping
-        obs_id, target, pointing {frame, lon, lat}, start and duration.
+        obs_id, target, pointing {lon, lat} (ICRS), start and duration.
 
     Raises
     ------
@@ -64,13 +65,16 @@ def read_pointings(path: Path) -> list[dict[str, Any]]:
     if not len(table):
         raise InputError(f"{path}: the table has no row: add at least one pointing")
     lon, lat = (_numbers(column(name), u.deg, f"{path}: column {name}") for name in _FRAMES[frame])
+    if frame != "icrs":  # all at once, as one by one thousands would take seconds
+        at = SkyCoord(lon * u.deg, lat * u.deg, frame=frame).icrs
+        lon, lat = at.ra.deg.tolist(), at.dec.deg.tolist()
     duration = _numbers(column("DURATION"), u.s, f"{path}: column DURATION")
     start, obs_id, target = column("START"), column("OBS_ID"), column("TARGET")
     return [
         {
             "obs_id": n + 1 if obs_id is None else _whole(obs_id[n], f"{path}: column OBS_ID, row {n + 1}"),
             "target": f"pointing {n + 1}" if target is None else str(target[n]),
-            "pointing": {"frame": frame, "lon": f"{lon[n]!r} deg", "lat": f"{lat[n]!r} deg"},
+            "pointing": {"lon": f"{lon[n]!r} deg", "lat": f"{lat[n]!r} deg"},
             "start": f"MJD {float(start[n])!r}" if start.dtype.kind in "if" else str(start[n]),
             "duration": f"{duration[n]!r} s",
         }
