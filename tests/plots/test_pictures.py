@@ -5,11 +5,12 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.time import Time
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.markers import CARETDOWNBASE
 
-from dl3flow.data.products import Contour, DatasetStat, Profile
+from dl3flow.data.products import Contour, DatasetStat, LightCurve, Profile
 from dl3flow.plots import PLOTS, style
 from dl3flow.plots.curve import spectral_curve
 
@@ -192,6 +193,38 @@ def test_each_energy_band_has_a_panel_with_its_blocks(n):
         steps = [line for line in steps if line.get_ydata()[0] == pytest.approx(2.1e-11 * 3.0**-k / factor)]
         assert len(steps) == -(-n // 5)
     assert f"Bayesian blocks ({-(-n // 5)})" in labels(figure)
+
+
+@pytest.mark.parametrize("n_nights", [2, 3, 6])
+def test_the_axis_of_time_is_broken_between_nights(n_nights):
+    product = make_banded_light_curve(8 * n_nights, 2)
+    night = np.repeat(np.arange(n_nights), 8)
+    start = 53343.9 + 2.0 * night + np.tile(np.arange(8) / 144, n_nights)
+    table = product.table
+    table["time_min"] = Time(np.repeat(start, 2), format="mjd", scale="tt")
+    table["time_max"] = Time(np.repeat(start + 1 / 144, 2), format="mjd", scale="tt")
+    figure = draw("light_curve", LightCurve(table, {**product.meta, "blocks": []}))
+    style.name_analysis(figure, "a name that takes the whole width of the page and a bit more of it")
+    assert overlaps(figure) == []
+    assert text_outside(figure) == []
+    assert len(figure.axes) == 2 * n_nights
+    assert [axes.get_xlabel() for axes in figure.axes[n_nights:]] == [
+        f"MJD {53343.9 + 2 * k:.2f}" for k in range(n_nights)
+    ]
+    for k, axes in enumerate(figure.axes[:n_nights]):
+        own = table[::2][night == k]
+        points = containers(axes)[0].lines[0]
+        # ten minutes each, from the start of the night, in hours
+        np.testing.assert_allclose(points.get_xdata(), (np.arange(8) / 6 + 1 / 12)[~own["is_ul"]], atol=1e-6)
+        np.testing.assert_allclose(points.get_ydata(), (own["norm"] * 2.1)[~own["is_ul"]])
+        assert axes.get_ylim() == figure.axes[0].get_ylim()
+    assert labels(figure) == ["flux", "upper limits (2 σ)", "mean"]
+    assert "hours after the MJD (TT)" in figure.get_supxlabel()
+
+
+def test_single_runs_of_nights_and_long_curves_have_one_axis(light_curve):
+    for product in (light_curve(5), light_curve(40)):
+        assert len(draw("light_curve", product).axes) == 1
 
 
 @pytest.mark.parametrize(("name", "expected"), [("excess_map", "background"), ("residual_map", "npred")])

@@ -76,6 +76,11 @@ class Points:
         names = ("value", "errn", "errp", "limit")
         return replace(self, **{name: getattr(self, name) / factor for name in names})
 
+    def on_scale(self, origin: float, unit: float) -> "Points":
+        """The same with places and ends counted from an origin in a unit."""
+        names = ("x", "low", "high")
+        return replace(self, **{name: (getattr(self, name) - origin) / unit for name in names})
+
     def shifted(self, by: np.ndarray) -> "Points":
         """The same with the places moved, the ends of the bins left where they are."""
         return replace(self, x=self.x + by)

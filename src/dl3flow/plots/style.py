@@ -242,11 +242,8 @@ def legend_above(axes: Axes, columns: int = 3) -> None:
     """Legend over the axes, at the right, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        # data before models, as one reads them
-        order = sorted(range(len(handles)), key=lambda n: not isinstance(handles[n], Container))
         axes.legend(
-            [handles[n] for n in order],
-            [labels[n] for n in order],
+            *_data_first(handles, labels),
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
             ncols=columns,
@@ -254,6 +251,27 @@ def legend_above(axes: Axes, columns: int = 3) -> None:
             columnspacing=1.4,
             handler_map={ErrorbarContainer: _LimitHandler()},
         )
+
+
+def legend_across(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Legend in one line over the first of several axes in a row, which it may reach beyond."""
+    # an empty title keeps the line free: the legend itself would widen the axes that it begins over
+    axes.set_title(" ", fontsize="large")
+    axes.legend(
+        *_data_first(handles, labels),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=len(labels),
+        borderaxespad=0.2,
+        columnspacing=1.4,
+        handler_map={ErrorbarContainer: _LimitHandler()},
+    ).set_in_layout(False)
+
+
+def _data_first(handles: Sequence[Any], labels: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """Data before models, as one reads them."""
+    order = sorted(range(len(handles)), key=lambda n: not isinstance(handles[n], Container))
+    return [handles[n] for n in order], [labels[n] for n in order]
 
 
 def limit_label(meta: Mapping[str, Any]) -> str:
