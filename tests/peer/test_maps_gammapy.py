@@ -148,7 +148,9 @@ def test_joint_ts_map_of_cubes_with_errors_and_limits(runs: list[Dataset], tmp_p
     both = assert_same_ts(ours, peer)
     found = {name: values.data for name, values in ours.maps.items()}
     error = found["norm_err"]
-    free = both & (peer.ts.data[0] > 0.1)
+    # at the lowest strength the peer gives the width of a minimum that is not there
+    free = both & np.isfinite(error)
+    assert free.sum() > 0.5 * both.sum()
     for name in ("norm", "norm_err", "norm_errp"):
         difference = np.abs(found[name] - getattr(peer, name).data[0])
         assert (difference[free] < 0.06 * error[free]).all()

@@ -90,7 +90,8 @@ def ts_map(
     -------
     sky : SkyMap
         ts, sqrt_ts (negative for a negative strength), norm, norm_err, npred_excess, and of the quantity, such as flux and
-        flux_err; on request errn, errp and ul of both. With ``energy`` on that axis.
+        flux_err; on request errn, errp and ul of both. Errors are NaN
+        where the strength is the lowest that predicts no negative counts, as it is where hardly any were seen. With ``energy`` on that axis.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def fit_strengths(
     Returns
     -------
     found : dict of array, shape (n_lat, n_lon)
-        norm (best strength, at least that at which the first prediction turns negative), norm_err (from the curvature there), ts
+        norm (best strength, at least that at which the first prediction turns negative), norm_err (from the curvature; NaN at that bound), ts
         (against no signal, not negative), signal (sum of the signal at strength one), and where asked for norm_errn,
         norm_errp and norm_ul (above the best strength that is not negative). NaN off the targets, where no signal is
         seen, and where the data give no answer.
@@ -303,7 +303,8 @@ class _Fits:
             error = 1 / np.sqrt(self.sums(norm)[1])
         found = {
             "norm": norm,
-            "norm_err": np.where(self.is_seen, error, np.nan),
+            # at its bound a strength has no minimum whose width could be told
+            "norm_err": np.where(self.is_seen & (norm > self.lowest), error, np.nan),
             "ts": np.maximum(-at_best, 0.0),
         }
         if wanted.n_sigma is not None:

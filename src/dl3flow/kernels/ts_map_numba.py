@@ -142,7 +142,7 @@ def _fit_all(
             continue
         at_best = _stat(n, r, m, total, norm)
         table[0, t] = norm
-        if m > 0:
+        if m > 0 and norm > low:
             table[1, t] = 1 / np.sqrt(_sums(n, r, m, norm)[1])
         table[2, t] = max(-at_best, 0.0)
         if n_sigma > 0:
