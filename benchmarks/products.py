@@ -138,8 +138,12 @@ def compare_ts(ours: Arrays, peer: Arrays) -> dict[str, tuple[float, float]]:
         "share of pixels of one side": (float(one_sided.sum() / both.sum()), 1e-3),
         "ts (of 1 % or 0.1)": (worst(apart[both]), 1.0),
         "ts at peak": (abs(float(ours["ts"][peak] / peer["ts"][peak]) - 1), MAP),
-        "norm": (worst(((ours["norm"] - peer["norm"]) / ours["norm_err"])[both]), 0.1),
-        "norm_err": (worst((ours["norm_err"] / peer["norm_err"] - 1)[both]), 0.05),
+        "norm": (worst(((ours["norm"] - peer["norm"]) / peer["norm_err"])[both]), 0.1),
+        # at the lowest strength, where the likelihood has no minimum, only the peer gives a width
+        "norm_err": (
+            worst((ours["norm_err"] / peer["norm_err"] - 1)[np.isfinite(ours["norm_err"]) & both]),
+            0.05,
+        ),
     }
 
 
