@@ -292,6 +292,11 @@ class Analysis:
         """Names of the estimators that give a table."""
         return [name for name, estimator in self.estimators.items() if estimator.suffix == "ecsv"]
 
+    @property
+    def maps(self) -> list[str]:
+        """Names of the estimators that give sky maps."""
+        return [name for name, estimator in self.estimators.items() if estimator.suffix == "fits"]
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:

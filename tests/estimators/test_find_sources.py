@@ -64,7 +64,7 @@ def test_two_sources_are_found_where_they_are(two: Dataset) -> None:
         assert area <= 2.2958 * row["ra_err"].value * row["dec_err"].value * (1 + 1e-6)
         assert row["ts"] > 25
         assert 0 < row["sigma"] < np.sqrt(row["ts"])
-        assert row["success"]
+        assert row["is_fitted"]
         assert row["nearest"] == "none"
     assert table["peak_sqrt_ts"][0] > table["peak_sqrt_ts"][1] > 5
 
@@ -110,7 +110,7 @@ def test_peaks_alone(two: Dataset) -> None:
     found = search([two], localise=False)
     assert len(found.table) == 2
     assert np.isnan(found.table["ra"].value).all()
-    assert not found.table["success"].any()
+    assert not found.table["is_fitted"].any()
     assert found.table["peak_ra"].value == pytest.approx([83.63, 83.15], abs=0.1)
     fewer = search([two], localise=False, max_sources=1)
     assert fewer.meta["warnings"] == ["1 more peaks are left out: raise `max_sources`"]

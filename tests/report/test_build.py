@@ -449,3 +449,20 @@ def test_a_light_curve_of_bands_tells_the_energies_of_each_row(arguments):
     assert [row[2:4] for row in table.rows] == [["1", "3"], ["3", "10"]]
     assert table.caption.endswith("1 to 10 TeV (curve). Fractional variability: 0.12 ± 0.03.")
     assert "From (TeV)" not in product_table("curve", curve).headings
+
+
+def test_maps_tell_the_significance_of_their_background_and_their_warnings(arguments) -> None:
+    fitted = {"mean": -0.0718, "mean_err": 0.0383, "width": 1.0394, "width_err": 0.0213}
+    maps = {
+        "sky": {
+            "significance": {"where": "outside the circle", "fit": fitted},
+            "warnings": ["no bin is in use"],
+        },
+        "other": {"significance": {"where": "all pixels", "fit": None}},
+        "ts": {},
+    }
+    words = Page(build_report(**arguments, maps=maps)).words
+    told = words.partition("Significance outside the circle")[2]
+    assert told.startswith("mean −0.072 ± 0.038 σ, width 1.039 ± 0.021 σ")
+    assert "Sky: no bin is in use." in words
+    assert "Significance all pixels" not in words

@@ -182,6 +182,7 @@ def report_files(wildcards):
         "observations": f"{base}/observations.ecsv",
         "fits": [f"{base}/dl5/{name}/fit.json" for name in analysis.fits],
         "tables": [f"{base}/dl5/{name}.ecsv" for name in analysis.tables],
+        "maps": [f"{base}/dl5/{name}.fits" for name in analysis.maps],
         "plots": [f"{base}/plots/{name}.svg" for name in analysis.pictures],
         **model_files(analysis),
     }

@@ -42,7 +42,7 @@ rule summarise:
         "Write the report of {wildcards.analysis}"
     shell:
         "python -m dl3flow summarise --input observations {input.observations:q} --input fits {input.fits:q}"
-        " --input tables {input.tables:q} --input plots {input.plots:q}"
+        " --input tables {input.tables:q} --input maps {input.maps:q} --input plots {input.plots:q}"
         " --input plugins {input.plugins:q} --input model_files {input.model_files:q} --output report {output.report:q}"
         " --options - --code {params.code:q} > {log:q} 2>&1 <<< {params.options:q}"
 

@@ -109,7 +109,7 @@ def find_sources(
         sky), error_major, error_minor (half-axes of the ellipse of 68 %), error_angle (of the major one, from north through
         east), ts (against no such source, its place and flux free), sigma (as deviations of a Gaussian variable, 3 degrees
         of freedom), flux and flux_err (in the range of energies), peak_ra, peak_dec, peak_sqrt_ts, nearest (source of the
-        fit) and separation from it, success. What is not fitted is NaN.
+        fit) and separation from it, is_fitted. What is not fitted is NaN.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def _rows(
             "peak_sqrt_ts": peak.sqrt_ts,
             "nearest": nearest,
             "separation": distances.get(nearest, np.nan) * u.deg,
-            "success": final is not None and is_fitted and final.success,
+            "is_fitted": final is not None and is_fitted and final.success,
         }
         rows.append(row)
     return rows
@@ -346,7 +346,7 @@ _EMPTY = {
     "peak_sqrt_ts": np.array([]),
     "nearest": np.array([], dtype=str),
     "separation": [] * u.deg,
-    "success": np.array([], dtype=bool),
+    "is_fitted": np.array([], dtype=bool),
 }
 
 

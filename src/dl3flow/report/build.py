@@ -97,6 +97,7 @@ def build_report(
     provenance: Mapping[str, Any],
     truth: Mapping[str, Any] | None,
     references: Sequence[Mapping[str, Any]] = (),
+    maps: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """HTML page of an analysis, self-contained, the same for the same arguments.
 
@@ -119,7 +120,10 @@ def build_report(
     references : sequence of mapping
         Published values: ``fit``, ``label``, ``note``, and ``parameters``: by full name the value and its error (None where it is
         not known), in the parameter's unit.
+    maps : mapping of estimator name to the meta of its sky maps
+        ``warnings`` (list of sentences) and ``significance`` (of `map_meta`) are told.
     """
+    sky = maps or {}
     pictures = _Pictures(analysis, figures)
     warnings = [
         # a fit that is not to be believed stands before all else
@@ -127,6 +131,7 @@ def build_report(
         *_observation_warnings(observations),
         *(w for name, fit in fits.items() for w in _fit_warnings(name, fit)),
         *(w for name, table in tables.items() for w in _table_warnings(name, table)),
+        *(_as_sentence(f"{name}: {text}") for name, meta in sky.items() for text in meta.get("warnings", [])),
     ]
     comparisons = {name: compare(fit, truth) for name, fit in fits.items()} if truth else {}
     environment = Environment(
@@ -141,7 +146,7 @@ def build_report(
         title=str(analysis.get("name", "analysis")),
         css=Markup(environment.get_template("report.css").render()),
         warnings=warnings,
-        summary=_summary(observations, fits, tables, comparisons, references),
+        summary=_summary(observations, fits, tables, sky, comparisons, references),
         observations=_observation_table(
             "Observations", [r for r in observations if _status(r) != "left out"]
         ),
@@ -354,6 +359,7 @@ def _summary(
     observations: Sequence[Mapping[str, Any]],
     fits: Mapping[str, FitResult],
     tables: Mapping[str, Product],
+    maps: Mapping[str, Mapping[str, Any]],
     comparisons: Mapping[str, Sequence[Compared]],
     references: Sequence[Mapping[str, Any]],
 ) -> Table:
@@ -386,6 +392,13 @@ def _summary(
                         rows.append([full, value, f"fit {name}"])
     for name, table in tables.items():
         rows.append([name, in_words(table), f"table {name}"])
+    for name, meta in maps.items():
+        fitted = (meta.get("significance") or {}).get("fit")
+        if fitted:
+            told = Markup("mean {} σ, width {} σ").format(
+                *(with_error(fitted[key], fitted[f"{key}_err"]) for key in ("mean", "width"))
+            )
+            rows.append([f"Significance {meta['significance']['where']}", told, f"map {name}"])
     rows += [
         ["Published", reference_sentence(fits[r["fit"]], r), f"fit {r['fit']}"]
         for r in references

@@ -1,6 +1,6 @@
 """All products of an analysis to its report.
 
-Inputs: observations, fits, tables, plots.
+Inputs: observations, fits, tables, maps, plots.
 Further inputs: plugins (the user's own models), model_files (that models are read from).
 Outputs: report.
 Options: analysis, truth, references.
@@ -12,6 +12,7 @@ from typing import Any
 from dl3flow.io.files import read_text, write_text
 from dl3flow.io.products import read_fit, read_observation_table, read_table
 from dl3flow.io.provenance import Provenance
+from dl3flow.io.skymaps import read_sky_map
 from dl3flow.io.yaml import dump_yaml
 from dl3flow.report.build import build_report
 
@@ -30,5 +31,6 @@ def run(
         {**provenance.to_mapping(), "configuration": dump_yaml(analysis)},
         options["truth"] or None,
         options.get("references", []),
+        {path.stem: read_sky_map(path).meta for path in inputs["maps"]},
     )
     write_text(outputs["report"], page)
