@@ -21,7 +21,7 @@ def texts(figure):
 
 def overlaps(figure):
     """Pairs of drawn texts, or a text and a legend, whose boxes share more than a rounding of a pixel."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     width, height = figure.canvas.get_width_height()
     legends = figure.findobj(Legend)
