@@ -77,3 +77,14 @@ def test_the_style_of_the_house_comes_back():
     with style.restyled(parse_style({"font.size": "12"}, "test")):
         changed = style.render(draw("light_curve", 5), "svg")
     assert style.render(draw("light_curve", 5), "svg") == plain != changed
+
+
+def test_texts_that_are_covered_or_cut_are_found():
+    figure = draw("light_curve", 5)
+    axes = figure.axes[0]
+    axes.text(0.5, 0.5, "one", transform=axes.transAxes)
+    axes.text(0.5, 0.5, "two", transform=axes.transAxes)
+    axes.text(0.99, 1.02, "three", transform=axes.transAxes)
+    figure.text(0.99, 0.5, "beyond the page", in_layout=False)
+    assert {("one", "two"), ("three", "a legend")} <= set(overlaps(figure))
+    assert text_outside(figure) == ["beyond the page"]
