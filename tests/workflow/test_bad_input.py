@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from dl3flow.io.hdf5 import read_failure
-from dl3flow.io.products import read_fit, read_observation_table
+from dl3flow.io.products import read_fit, read_light_curve, read_observation_table
 
 pytestmark = pytest.mark.xdist_group("bad input")
 
@@ -42,7 +42,12 @@ def test_stop_lists_all_bad_observations_at_once(broken):
     assert "1002.fits.gz" in listed[0]
     assert "1003.fits.gz" in listed[1]
     assert "EVENTS" in listed[1]
-    assert not (broken.root / "results/small/dl5").exists()
+    # no fit is made, nor what follows from it; the bins of a light curve without a fit record what they lack
+    assert sorted(path.name for path in (broken.root / "results/small/dl5").iterdir()) == [
+        "parts",
+        "parts.ecsv",
+    ]
+    assert read_light_curve(broken.root / "results/small/dl5/parts.ecsv").meta["warnings"]
     assert read_failure(broken.root / "results/small/dl4/cube/1003.h5") in listed[1]
     assert read_failure(broken.root / "results/small/dl4/cube/1001.h5") is None
 
