@@ -43,3 +43,23 @@ def test_every_start_ends_at_one_minimum(shape: object, maps: list[Dataset]) -> 
         for name in home.free:
             p = home.parameter(name)
             assert found.parameter(name).value == pytest.approx(p.value, abs=0.02 * p.error), (name, start)
+
+
+@pytest.mark.parametrize(("held", "seed"), [("lon_0", 3), ("lat_0", 3), ("lat_0", 10)])
+def test_a_weak_point_on_a_line_ends_at_its_lowest(held: str, seed: int) -> None:
+    """With one coordinate fixed: no fit of both fixed, within a pixel along the line, is lower."""
+    maps = [
+        make_map("a", seed=seed, amplitude=4e-12),
+        make_map("d", seed=seed + 20, amplitude=4e-12, pixels=(20, 26)),
+    ]
+    models = add_backgrounds(maps, Models((point("s"),)), ["norm", "tilt"])
+    on_line = models.with_parameters({f"s.{held}": replace(models.parameters()[f"s.{held}"], frozen=True)})
+    best = fit(maps, on_line)
+    assert best.success, best.message
+    free = "lat_0" if held == "lon_0" else "lon_0"
+    at = best.models.parameters()[f"s.{free}"]
+    lowest = np.inf
+    for step in np.linspace(-0.05, 0.05, 11):
+        fixed = best.models.with_parameters({f"s.{free}": replace(at, value=at.value + step, frozen=True)})
+        lowest = min(lowest, fit(maps, fixed).stat)
+    assert best.stat <= lowest + 1e-3

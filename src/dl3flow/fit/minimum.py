@@ -37,6 +37,8 @@ _BELIEVED = 0.1
 _NEAR = 3.0
 # of a point's position, pixels: steps of the search across kinks, and where it ends
 _FIRST_BRACKET, _LAST_BRACKET = 0.25, 2e-3
+# on a line a search cannot go around a pixel that has no counts: it looks across it
+_LINE_BRACKET = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,7 @@ def converge(given: FitInput, models: Models) -> Minimum:
             # from near by, exact derivatives arrive unless a kink is in the way
             exact = descend(problem, at.x, steps)
             at, edm, n = exact.evaluation, exact.edm, n + exact.n_iterations
-        if points and not descent.has_outgrown and edm > _DOUBTFUL:
+        if points and not descent.has_outgrown and (edm > _DOUBTFUL or any(map(_is_on_line, points))):
             at, more = _polished(outlines, problem, models, at, points)
             edm, n = _free_gain(problem, at, points), n + more
         before, models = models, moved(models, at.x)
@@ -188,9 +190,9 @@ def _polished(
     limits = step_limits(problem, models)
     for source in points:
         own = [f"{source.name}.{k}" for k in ("lon_0", "lat_0")]
-        if not set(own) <= set(problem.names):
+        if not set(own) & set(problem.names):
             continue
-        bracket = _FIRST_BRACKET
+        bracket = _LINE_BRACKET if _is_on_line(source) else _FIRST_BRACKET
         while bracket > _LAST_BRACKET:
             best = at
             for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
@@ -311,11 +313,21 @@ def with_frozen_shapes(models: Models) -> Models:
 
 
 def is_placed(source: Source) -> bool:
-    """True if the source's position is not free by itself."""
+    """True if no coordinate of the source's position is free by itself."""
     if source.spatial is None:
         return True
-    own = {p.name: p for p in source.spatial.parameters}
-    return any(n not in own or own[n].frozen or own[n].link for n in ("lon_0", "lat_0"))
+    own = [p for p in source.spatial.parameters if p.name in ("lon_0", "lat_0")]
+    return len(own) < 2 or any(p.link for p in own) or all(p.frozen for p in own)
+
+
+def _is_on_line(source: Source) -> bool:
+    """True if one coordinate of a source's position is free and the other is not."""
+    own = (
+        [p.frozen for p in source.spatial.parameters if p.name in ("lon_0", "lat_0")]
+        if source.spatial
+        else []
+    )
+    return any(own) and not all(own)
 
 
 def _moves(source: Source) -> bool:
@@ -350,7 +362,9 @@ def _preferred(given: FitInput, models: Models, source: Source) -> dict[str, Par
     here = source_position(source)
     assert here is not None
     near = position.separation(here) < 1.5 * pixel_size(given.outlines)
-    return {} if near or score <= present + _SCORE_GAIN else moved_position(source, position)
+    if near or score <= present + _SCORE_GAIN:
+        return {}
+    return {n: p for n, p in moved_position(source, position).items() if not p.frozen}
 
 
 def moved_position(source: Source, position: SkyCoord) -> dict[str, Parameter]:

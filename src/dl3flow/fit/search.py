@@ -80,7 +80,7 @@ def best_position(
     score = np.where(good, slope**2 / np.where(good, information, 1.0), 0.0)
     j0, i0 = geom.nearest(here)
     present = float(score[j0, i0])
-    free = _allowed(grid, source)
+    free = _allowed(grid, source, geom.binsz)
     for other in others.sources:
         at = None if other.spatial is None else source_position(other)
         if at is not None:
@@ -218,18 +218,23 @@ def _correlated(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.asarray(scipy.fft.irfft2(transform, s=length)[:rows, :columns])
 
 
-def _allowed(grid: SkyCoord, source: Source) -> np.ndarray:
+def _allowed(grid: SkyCoord, source: Source, binsz: float) -> np.ndarray:
     at = source_position(source)
     assert at is not None
-    keep = grid.separation(at) <= SEARCH_RADIUS
+    on_line = np.ones(grid.shape, dtype=bool)
     sky = grid.transform_to(frame_of(source)).spherical
+    for name, values, shrunk in (("lon_0", sky.lon, np.cos(sky.lat)), ("lat_0", sky.lat, 1.0)):
+        parameter = source.parameter(name)
+        if parameter.frozen:
+            away = ((values - parameter.quantity).to_value(u.deg) + 180) % 360 - 180
+            on_line &= np.abs(away * shrunk) <= 0.5 * binsz
     bounded = False
     inside = np.ones(grid.shape, dtype=bool)
     for name, values in (("lon_0", sky.lon), ("lat_0", sky.lat)):
         parameter = source.parameter(name)
-        if np.isfinite(parameter.min) and np.isfinite(parameter.max):
+        if not parameter.frozen and np.isfinite(parameter.min) and np.isfinite(parameter.max):
             bounded = True
             middle = 0.5 * (parameter.min + parameter.max) * parameter.unit
             width = 0.5 * (parameter.max - parameter.min) * parameter.unit
             inside &= np.abs(((values - middle).to_value(u.deg) + 180) % 360 - 180) <= width.to_value(u.deg)
-    return inside if bounded else np.asarray(keep)
+    return on_line & (inside if bounded else grid.separation(at) <= SEARCH_RADIUS)
