@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from astropy.time import Time
 
-from dl3flow.data.dataset import Dataset
+from dl3flow.data.dataset import Dataset, ExpectedCounts
+from dl3flow.data.maps import Map
 from dl3flow.data.products import LightCurve
 from dl3flow.data.slices import Band, Slice, failed_slice
 from dl3flow.errors import InputError
 from dl3flow.estimators import TABLES
 from dl3flow.estimators.light_curve import join_light_curve
+from dl3flow.geometry.axis import Axis
 from dl3flow.io.products import read_light_curve, write_table
 from dl3flow.io.provenance import collect_provenance
 from dl3flow.kernels.norm import ExpectedBins, MeasuredBins
-from dl3flow.models.source import Models
+from dl3flow.models.source import Component, Models, Parameter
 
 PROVENANCE = collect_provenance("test", "0", {}, {})
 
@@ -68,6 +70,80 @@ def test_runs_of_a_night_are_fitted_jointly(datasets: list[Dataset], models: Mod
     # of two measurements of one strength
     expected = (runs.table["norm_err"][1] ** -2 + runs.table["norm_err"][2] ** -2) ** -0.5
     assert nights.table["norm_err"][1] == pytest.approx(expected, rel=0.02)
+
+
+def part(dataset: Dataset, energy: slice) -> Dataset:
+    """Some energy bins of a dataset."""
+    axis = dataset.energy.part(energy.start, energy.stop)
+    assert isinstance(dataset.background, ExpectedCounts)
+    assert dataset.edisp is not None
+    known, edisp = dataset.background.counts, dataset.edisp.edisp
+    return replace(
+        dataset,
+        counts=Map(known.geom, (axis,), dataset.counts.data[energy]),
+        background=ExpectedCounts(Map(known.geom, (axis,), known.data[energy])),
+        edisp=replace(dataset.edisp, edisp=Map(edisp.geom, (edisp.axes[0], axis), edisp.data[:, energy])),
+        mask_safe=dataset.mask_safe[energy],
+    )
+
+
+def test_energies_of_all_datasets_of_a_bin_count(datasets: list[Dataset], models: Models) -> None:
+    both = [part(datasets[1], slice(1, 3)), datasets[2]]
+    for order in (both, both[::-1]):
+        curve = make(order, models, time="night")
+        assert curve.table["counts"].tolist() == [sum(d.counts.data.sum() for d in both)]
+        assert curve.table["e_min"].to_value("TeV") == pytest.approx([1.0])
+        assert curve.table["e_max"].to_value("TeV") == pytest.approx([10.0])
+    coarse = part(datasets[2], slice(0, 3))
+    axis = Axis("energy", coarse.energy.edges[[0, 1, 3]], "log")
+    assert isinstance(coarse.background, ExpectedCounts)
+    assert coarse.edisp is not None
+    known, edisp = coarse.background.counts, coarse.edisp.edisp
+    coarse = replace(
+        coarse,
+        counts=Map(known.geom, (axis,), np.add.reduceat(coarse.counts.data, [0, 1])),
+        background=ExpectedCounts(Map(known.geom, (axis,), np.add.reduceat(known.data, [0, 1]))),
+        edisp=replace(
+            coarse.edisp,
+            edisp=Map(edisp.geom, (edisp.axes[0], axis), np.add.reduceat(edisp.data, [0, 1], axis=1)),
+        ),
+        mask_safe=coarse.mask_safe[:2],
+    )
+    bands = make(
+        [datasets[1], coarse], models, time="night", energy={"min": "1 TeV", "max": "10 TeV", "nbin": 3}
+    )
+    assert bands.table["counts"].tolist() == [
+        datasets[1].counts.data[0].sum() + coarse.counts.data[0].sum(),
+        *datasets[1].counts.data[1:].sum(axis=(1, 2)),
+    ]
+    assert any("across an edge are in no band, of d2 (1)" in told for told in bands.meta["warnings"])
+
+
+def test_a_temporal_model_does_not_change_the_fluxes(datasets: list[Dataset], models: Models) -> None:
+    decay = (Parameter("t0", 0.5, u.d), Parameter("t_ref", 60071.0, u.d, frozen=True))
+    changing = Models((replace(models.sources[0], temporal=Component("exp_decay", decay)),))
+    steady = make(datasets, models).table
+    found = make(datasets, changing).table
+    assert found["norm"].tolist() == steady["norm"].tolist()
+    assert (found["ref_flux"] == steady["ref_flux"]).all()
+
+
+def test_bins_that_do_not_see_the_source_say_so(datasets: list[Dataset], models: Models) -> None:
+    mask = np.zeros_like(datasets[1].mask_safe)
+    dark = [replace(datasets[1], mask_safe=mask), datasets[3]]
+    curve = make(dark, models)
+    assert curve.table["success"].tolist() == [False, True]
+    assert "bin d1: no data see the source, so there is no flux" in curve.meta["warnings"]
+    mask = datasets[1].mask_safe.copy()
+    mask[0] = False
+    dim = make(
+        [replace(datasets[1], mask_safe=mask), datasets[3]],
+        models,
+        energy={"min": "1 TeV", "max": "10 TeV", "nbin": 3},
+    )
+    told = "bin d1: no data see the source in some energy bands, so there is no flux"
+    assert told in dim.meta["warnings"]
+    assert dim.table["success"].tolist() == [False, *[True] * 5]
 
 
 def test_bins_of_a_width_hold_what_lies_whole_within(datasets: list[Dataset], models: Models) -> None:

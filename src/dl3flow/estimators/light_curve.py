@@ -23,6 +23,7 @@ from dl3flow.estimators.slices import (
     slice_rows,
     slice_warnings,
     source_of,
+    unseen_slices,
 )
 from dl3flow.estimators.variability import describe_variability
 from dl3flow.models.source import Models
@@ -83,6 +84,7 @@ def join_light_curve(
     bins = [each for each in every if np.isfinite(each.low)]
     fitted = slice_rows(bins, found, n_sigma, n_sigma_ul)
     measures, summary, warnings = describe_variability(bins, fitted)
+    warnings = [*unseen_slices(bins, fitted), *warnings]
     if rows == "blocks" and blocks is None:
         raise InputError("estimator light_curve: rows of blocks need `blocks`, such as `blocks: 0.05`")
     shown, facts = bins, {}
@@ -131,6 +133,8 @@ def light_curve(
 ) -> LightCurve:
     """Fit the norm of a source's spectrum in each bin of time, all else as in the best fit or as the models stand.
 
+    A temporal model of the source is left out, so that fluxes are those of the bins.
+
     Parameters
     ----------
     datasets : sequence of Dataset
@@ -139,7 +143,7 @@ def light_curve(
     result : FitResult
     source : str
     energy : Axis, optional
-        Energy bands, their edges moved to the nearest edges of the data; one band of all energies by default.
+        Energy bands, their edges moved to the nearest edges of a bin's first dataset; one band of all energies by default.
     time : TimeBinning
         A bin per dataset (run), per night, on a grid, or in intervals.
     blocks : float, optional

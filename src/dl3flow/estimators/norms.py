@@ -335,6 +335,26 @@ def unseen_points(columns: Mapping[str, u.Quantity], rows: Mapping[str, np.ndarr
     return told
 
 
+def all_energies(datasets: Sequence[Dataset]) -> u.Quantity:
+    """Lowest and highest edge of the energies of all datasets; shape (2,)."""
+    ends = u.Quantity([edge for d in datasets for edge in d.energy.edges[[0, -1]]])
+    return u.Quantity([ends.min(), ends.max()])
+
+
+def lost_energies(datasets: Sequence[Dataset], edges: u.Quantity) -> list[str]:
+    """A sentence for the datasets that have energy bins in use across an edge of the bands, which are in none of them."""
+    told = []
+    for dataset in datasets:
+        inside = dataset.energy.contains_bin(edges[0], edges[-1])
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            inside &= ~dataset.energy.contains_bin(low, high)
+        lost = int(np.any(dataset.mask[inside], axis=(1, 2)).sum())
+        told += [f"{dataset.name} ({lost})"] * bool(lost)
+    return [
+        f"energy bins that lie across an edge are in no band, of {', '.join(told)}: give all datasets the same energy axis to use them"
+    ] * bool(told)
+
+
 def snapped_edges(axis: Axis, wanted: u.Quantity) -> u.Quantity:
     """Edges of ``axis`` nearest (in log energy) to the wanted ones, each once.
 

@@ -20,6 +20,7 @@ from dl3flow.estimators.slices import (
     slice_rows,
     slice_warnings,
     source_of,
+    unseen_slices,
 )
 from dl3flow.estimators.variability import describe_variability
 from dl3flow.models.source import Models
@@ -53,6 +54,7 @@ def join_phase_curve(
     bins = ordered(slices)
     rows = slice_rows(bins, found, n_sigma, n_sigma_ul)
     measures, summary, warnings = describe_variability(bins, rows, is_timed=False)
+    warnings = [*unseen_slices(bins, rows), *warnings]
     table = QTable({name: _column([row[name] for row in rows]) for name in rows[0] if name != "dataset"})
     table.rename_columns(["low", "high"], ["phase_min", "phase_max"])
     for name in _FLUXES:

@@ -10,7 +10,7 @@ import numpy as np
 from dl3flow.data.dataset import Dataset, FitData, FluxPointsData, OffCounts
 from dl3flow.data.products import FitResult
 from dl3flow.errors import InputError, choices
-from dl3flow.estimators.norms import find_source, snapped_edges
+from dl3flow.estimators.norms import all_energies, find_source, snapped_edges
 from dl3flow.fit.binding import bind
 from dl3flow.fit.flux import build_bin_flux
 from dl3flow.fit.npred import alpha_scale, dispersion_at, predict_counts
@@ -209,7 +209,4 @@ def counts_per_norm(dataset: Dataset, source: Source) -> np.ndarray:
 
 def chosen_edges(datasets: Sequence[Dataset], wanted: Axis | None) -> u.Quantity:
     """Edges of the wanted energy bands, each moved to the nearest one of the data; the ends of all data by default."""
-    if wanted is not None:
-        return snapped_edges(datasets[0].energy, wanted.edges)
-    ends = u.Quantity([edge for d in datasets for edge in (d.energy.edges[0], d.energy.edges[-1])])
-    return u.Quantity([ends.min(), ends.max()])
+    return all_energies(datasets) if wanted is None else snapped_edges(datasets[0].energy, wanted.edges)

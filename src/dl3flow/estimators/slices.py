@@ -10,7 +10,14 @@ import numpy as np
 from dl3flow.data.dataset import Dataset
 from dl3flow.data.slices import Band, Slice
 from dl3flow.errors import InputError, choices
-from dl3flow.estimators.norms import norm_row, reference_columns, selected_bins, snapped_edges
+from dl3flow.estimators.norms import (
+    all_energies,
+    lost_energies,
+    norm_row,
+    reference_columns,
+    selected_bins,
+    snapped_edges,
+)
 from dl3flow.geometry.axis import Axis, parse_energy_edges
 from dl3flow.kernels.blocks import best_blocks, false_alarm_penalty
 from dl3flow.kernels.norm import Bins, ExpectedBins, Groups, MeasuredBins
@@ -65,6 +72,9 @@ def measure_slice(
 ) -> Slice:
     """What the datasets of one bin say about the strength of a source, all else as in the models.
 
+    The strength is that of its spectrum alone: its temporal model is left out, whose factor would else be missing in the
+    flux of the bin.
+
     Parameters
     ----------
     label : str
@@ -74,22 +84,23 @@ def measure_slice(
         At the best fit, or as they stand.
     source : str
     energy : Axis, optional
-        Wanted edges of the bands, each moved to the nearest edge of the first dataset; one band of all energies by default.
+        Wanted edges of the bands, each moved to the nearest edge of the first dataset; one band of all energies of all
+        datasets by default.
     ends : (float, float), optional
         Of the bin; those of the good times by default, MJD (TT).
 
     Returns
     -------
     measured : Slice
+        Its warnings name the datasets with energy bins in no band.
 
     Raises
     ------
     InputError
         If there is no such source, the energies do not overlap those of the data, or a dataset has no good times.
     """
-    found = source_of(models, source, "light curve")
-    axis = datasets[0].energy
-    edges = axis.edges[[0, -1]] if energy is None else snapped_edges(axis, energy.edges)
+    found = replace(source_of(models, source, "light curve"), temporal=None)
+    edges = all_energies(datasets) if energy is None else snapped_edges(datasets[0].energy, energy.edges)
     parts: list[list[Bins]] = [[] for _ in edges[1:]]
     sums = np.zeros((len(parts), 3))
     for dataset in datasets:
@@ -106,7 +117,8 @@ def measure_slice(
         for k, own in enumerate(parts)
     )
     livetime = sum(float(dataset.meta.get("livetime", np.nan)) for dataset in datasets) * u.s
-    return Slice(label, low, high, bands, tuple(d.name for d in datasets), livetime)
+    names = tuple(d.name for d in datasets)
+    return Slice(label, low, high, bands, names, livetime, warnings=tuple(lost_energies(datasets, edges)))
 
 
 def _chosen(bins: Bins, kept: np.ndarray) -> Bins:
@@ -181,6 +193,23 @@ def slice_warnings(slices: Sequence[Slice]) -> list[str]:
         for text in each.warnings:
             noted.setdefault(text, []).append(each.label)
     return [*failures, *(f"{_named(labels)}: {text}" for text, labels in noted.items())]
+
+
+def unseen_slices(slices: Sequence[Slice], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for the slices that were measured and have no flux in some of the `slice_rows`."""
+    n_bands = len(rows) // len(slices)
+    lost = [
+        sum(not row["success"] for row in rows[k * n_bands : (k + 1) * n_bands]) for k in range(len(slices))
+    ]
+    told = []
+    for is_whole, where in ((True, ""), (False, " in some energy bands")):
+        labels = [
+            each.label
+            for each, n in zip(slices, lost, strict=True)
+            if n and not each.failure and (n == n_bands) == is_whole
+        ]
+        told += [f"{_named(labels)}: no data see the source{where}, so there is no flux"] * bool(labels)
+    return told
 
 
 def _named(labels: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def slice_of(
         print(f"dl3flow: warning: bin {options['label']} has no result: {error}", file=sys.stderr)
         low, high = options["span"] or (None, None)
         return failed_slice(options["label"], low, high, str(error))
-    return replace(measured, warnings=tuple(told))
+    return replace(measured, warnings=(*told, *measured.warnings))
 
 
 def _limited(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
