@@ -113,6 +113,22 @@ def test_a_faint_source_has_none_within_reach(small_dataset: MakeDataset, point_
     assert "does not exclude any size up to max_size (0.15 deg): there is no upper limit" in told
 
 
+def test_data_that_see_nothing_end_the_search(small_dataset: MakeDataset, point_models: MakeModels) -> None:
+    data = small_dataset()
+    dark = replace(data, mask_safe=np.zeros_like(data.mask_safe))
+    meta = estimate([dark], fit([data], point_models())).meta
+    assert np.isnan([meta["size_err"], meta["size_ul"]]).all()
+    assert any("no dataset has a bin in the fit" in told for told in meta["warnings"])
+
+
+def test_a_size_at_its_end_has_no_error(wide: tuple[Dataset, FitResult]) -> None:
+    data, result = wide
+    meta = estimate([data], result, max_size="0.06 deg").meta
+    assert meta["size"] == pytest.approx(0.06)
+    assert np.isnan([meta["size_err"], meta["size_ul"]]).all()
+    assert any("the size ends at max_size (0.06 deg)" in told for told in meta["warnings"])
+
+
 def test_what_cannot_be_tested(wide: tuple[Dataset, FitResult]) -> None:
     data, result = wide
     with pytest.raises(InputError, match=r"no source 't' in the fit \(choices: s\)"):

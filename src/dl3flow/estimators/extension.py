@@ -127,7 +127,9 @@ def extension(
         told.append(f"the size ends at max_size ({max_size}): make it larger")
     profile = _profiled(datasets, wide, name)
     start = size.value if is_resolved else 0.0
-    limit = _upper_limit(profile, start, size.error if is_resolved else pixel, n_sigma_ul, most)
+    # a size at its end, or one that no data see, has no error
+    error = size.error if is_resolved and size.error > 0 else np.nan
+    limit = _upper_limit(profile, start, error if error > 0 else pixel, n_sigma_ul, most)
     if not np.isfinite(limit):
         told.append(
             f"the likelihood does not exclude any size up to max_size ({max_size}): there is no upper limit"
@@ -151,7 +153,7 @@ def extension(
             "delta_aic": compared.delta_aic,
             "comparison": compared.sentence,
             "size": size.value,
-            "size_err": size.error if is_resolved else np.nan,
+            "size_err": error,
             "size_errn": errn,
             "size_errp": errp,
             "size_ul": limit,
@@ -162,7 +164,7 @@ def extension(
                 ["test statistic of the extension", compared.ts],
                 ["as deviations of a Gaussian variable", compared.sigma],
                 [f"{_SIZES[shape]} (deg)", size.value],
-                ["its error (deg)", size.error if is_resolved else np.nan],
+                ["its error (deg)", error],
                 [f"upper limit (deg, {100 * confidence:.4g} %)", limit],
             ],
         },
