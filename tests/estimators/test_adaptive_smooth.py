@@ -77,6 +77,13 @@ def test_default_scales_bands_and_masks(dataset: Dataset) -> None:
     assert "no kernel holds 500 sigma anywhere" in none.meta["warnings"][0]
 
 
+def test_data_without_background_or_bins_say_so(dataset: Dataset) -> None:
+    bare = estimate([replace(dataset, background=None)], scales=["0.1 deg"])
+    assert "without a background all counts are taken for excess" in bare.meta["warnings"][0]
+    dark = estimate([replace(dataset, mask_safe=np.zeros_like(dataset.mask_safe))], scales=["0.1 deg"])
+    assert "no bin is in use, safe masks leave none: small" in dark.meta["warnings"][0]
+
+
 def test_sources_of_a_fit_can_be_background(dataset: Dataset, point_models: Callable[..., Models]) -> None:
     result = fit([dataset], add_backgrounds([dataset], point_models(), ["norm"]))
     seen, gone = estimate([dataset], result), estimate([dataset], result, subtract=["s"])

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from dl3flow.data.dataset import Dataset, OffCounts
+from dl3flow.data.maps import Map
 from dl3flow.data.products import ProductTable
 from dl3flow.errors import InputError
 from dl3flow.estimators import TABLES
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.npred import predict_counts
+from dl3flow.geometry.axis import Axis
 from dl3flow.geometry.region import RegionGeometry
 from dl3flow.geometry.regions import region_mask
 from dl3flow.kernels.statistics import cash_ts, wstat_ts
@@ -123,6 +125,47 @@ def test_a_circle_of_a_map_and_its_fit(
     whole = table_of(datasets).table
     assert whole["counts"].tolist() == [d.counts.data.sum() for d in datasets]
     assert whole["background"] == pytest.approx([d.mu_bkg.sum() for d in datasets])
+
+
+def test_rings_of_a_circle_share_their_events(small_dataset: Callable[..., Dataset]) -> None:
+    """20 off counts around each pixel at alpha 1/10 are 20 for all pixels together, not 20 times their number."""
+    data = small_dataset()
+    ones = data.counts.with_data(np.ones(data.counts.data.shape))
+    off = OffCounts(ones.with_data(20 * ones.data), ones, ones.with_data(10 * ones.data))
+    ringed = replace(data, background=off)
+    inside = region_mask(data.geom, RegionGeometry(CIRCLE).regions)
+    n, n_pixels = data.counts.data[:, inside].sum(axis=1), int(inside.sum())
+    bands = {"by": "energy", "region": CIRCLE}
+    table = table_of([ringed], **bands).table
+    assert table["counts_off"] == pytest.approx([20] * 3)
+    assert table["alpha"] == pytest.approx([n_pixels / 10] * 3)
+    assert table["sqrt_ts"] == pytest.approx([_root(k, 20, n_pixels / 10) for k in n])
+    summed = table_of([ringed], **bands, correlate_off=True).table
+    assert summed["counts_off"].tolist() == [20 * n_pixels] * 3
+    assert summed["alpha"] == pytest.approx([0.1] * 3)
+    assert summed["background"].tolist() == pytest.approx(table["background"].tolist())
+
+
+def test_energies_in_no_row_are_told(runs: list[Dataset]) -> None:
+    known = spectrum([50, 10, 5], name="wide")
+    axis = Axis("energy", known.energy.edges[:3], "log")
+
+    def cut(of: Map) -> Map:
+        return Map(of.geom, (axis,), of.data[:2], of.unit)
+
+    off = known.background
+    assert isinstance(off, OffCounts)
+    narrow = replace(
+        known,
+        name="narrow",
+        counts=cut(known.counts),
+        background=OffCounts(cut(off.counts), cut(off.acceptance), cut(off.acceptance_off)),
+        edisp=None,
+        mask_safe=known.mask_safe[:2],
+    )
+    product = table_of([narrow, replace(known, gti=runs[0].gti)], by="energy")
+    assert len(product.table) == 2
+    assert "beyond all are in no band, of wide (1)" in product.meta["warnings"][0]
 
 
 def test_what_cannot_be_is_told(runs: list[Dataset], small_dataset: Callable[..., Dataset]) -> None:

@@ -179,6 +179,10 @@ def test_what_is_masked_is_not_fitted(dataset: Dataset) -> None:
     assert sky.maps["norm"].data[20, 27] == pytest.approx(alone.norm, abs=0.03 * alone.errp)
     nothing = estimate([replace(dataset, mask_safe=np.zeros_like(mask))])
     assert all(np.isnan(values.data).all() for values in nothing.maps.values())
+    assert sky.meta["warnings"] == []
+    for dark in (nothing, estimate([dataset, replace(dataset, name="bare", background=None)])):
+        name = "bare" if dark is not nothing else dataset.name
+        assert f"there is no such bin in use in {name}:" in dark.meta["warnings"][0]
 
 
 @pytest.fixture(scope="module")

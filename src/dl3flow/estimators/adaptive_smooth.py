@@ -11,7 +11,8 @@ from dl3flow.data.dataset import Dataset, OffCounts
 from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult, SkyMap
 from dl3flow.estimators.images import common_geometry
-from dl3flow.estimators.norms import Sigmas, point_meta, reference_columns, snapped_edges
+from dl3flow.estimators.norms import Sigmas, lost_energies, point_meta, reference_columns, snapped_edges
+from dl3flow.estimators.pixels import doubts_of
 from dl3flow.estimators.registry import MAPS
 from dl3flow.estimators.signals import expected_signal, placed_source, subtracted_sources
 from dl3flow.fit.npred import icrs_positions, predict_counts
@@ -111,6 +112,7 @@ def adaptive_smooth(
     }
     measured = [d.name for d in datasets if isinstance(d.background, OffCounts)]
     told = point_meta("", 1.0, 2.0, edges, None if energy is None else energy.edges)["warnings"]
+    told += [*doubts_of(datasets), *([] if energy is None else lost_energies(datasets, edges))]
     told += [f"the measured background of {', '.join(measured)} is taken as known"] * bool(measured)
     told += _unseen(bands, threshold)
     meta: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import astropy.units as u
@@ -11,7 +12,7 @@ from astropy.table import QTable
 from dl3flow.data.dataset import Dataset, FitData
 from dl3flow.data.products import FitResult, ProductTable
 from dl3flow.errors import InputError
-from dl3flow.estimators.norms import snapped_edges, with_counts
+from dl3flow.estimators.norms import lost_energies, snapped_edges, with_counts
 from dl3flow.estimators.regions import RegionCounts, added, region_counts
 from dl3flow.estimators.registry import TABLES
 from dl3flow.geometry.axis import EnergyAxis
@@ -31,6 +32,7 @@ def counts_table(
     cumulative: bool = False,
     region: Region | None = None,
     energy: EnergyAxis | None = None,
+    correlate_off: bool = False,
 ) -> ProductTable:
     """Count what is in the data, with and without a fit.
 
@@ -49,6 +51,9 @@ def counts_table(
     energy : Axis, optional
         Of rows by energy their edges, each moved to the nearest one of the data; else the range from its low to its high
         end. All energies of the data by default.
+    correlate_off : bool
+        For maps with measured backgrounds: off counts are the mean of those of the pixels, as for rings, which share events;
+        True takes their sum.
 
     Returns
     -------
@@ -71,15 +76,16 @@ def counts_table(
     edges = kept[0].energy.edges if energy is None else snapped_edges(kept[0].energy, energy.edges)
     ends = edges if energy is not None else u.Quantity([e for d in kept for e in d.energy.edges[[0, -1]]])
     whole = u.Quantity([ends.min(), ends.max()])[None]
+    count = partial(region_counts, models=models, region=region, where=_WHERE, correlate_off=correlate_off)
     times = np.array([float(d.meta.get("livetime", np.nan)) for d in kept])
     if by == "energy":
         high = edges[-1] * np.ones(len(edges) - 1) if cumulative else edges[1:]
         bands = u.Quantity([edges[:-1], high]).T
-        found = added([region_counts(d, models, bands, region, _WHERE) for d in kept], _WHERE)
+        found = added([count(d, bands=bands) for d in kept], _WHERE)
         first: dict[str, Any] = {"e_min": bands[:, 0], "e_max": bands[:, 1]}
         livetime = np.full(len(bands), times.sum())
     else:
-        each = [region_counts(d, models, whole, region, _WHERE) for d in kept]
+        each = [count(d, bands=whole) for d in kept]
         rows = [added(each[0 if cumulative else k : k + 1], _WHERE) for k in range(len(kept))]
         found = _in_rows(rows)
         first = {"name": [d.name for d in kept]}
@@ -93,7 +99,9 @@ def counts_table(
         told.append(
             f"{unmeasured} of {len(livetime)} rows have no background to compare with: they have no significance"
         )
-    each = [region_counts(d, models, whole, region, _WHERE) for d in kept] if by == "energy" else each
+    each = [count(d, bands=whole) for d in kept] if by == "energy" else each
+    if by == "energy":
+        told += lost_energies(kept, edges, beyond=energy is None)
     all_of_it = _count_columns(added(each, _WHERE), False)
     summary = [
         ["datasets", len(kept)],

@@ -341,17 +341,19 @@ def all_energies(datasets: Sequence[Dataset]) -> u.Quantity:
     return u.Quantity([ends.min(), ends.max()])
 
 
-def lost_energies(datasets: Sequence[Dataset], edges: u.Quantity) -> list[str]:
-    """A sentence for the datasets that have energy bins in use across an edge of the bands, which are in none of them."""
+def lost_energies(datasets: Sequence[Dataset], edges: u.Quantity, beyond: bool = False) -> list[str]:
+    """A sentence for the datasets that have energy bins in use across an edge of the bands, or ``beyond`` all, which are in none."""
     told = []
     for dataset in datasets:
-        inside = dataset.energy.contains_bin(edges[0], edges[-1])
+        ends = (None, None) if beyond else (edges[0], edges[-1])
+        inside = dataset.energy.contains_bin(*ends)
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             inside &= ~dataset.energy.contains_bin(low, high)
         lost = int(np.any(dataset.mask[inside], axis=(1, 2)).sum())
         told += [f"{dataset.name} ({lost})"] * bool(lost)
     return [
-        f"energy bins that lie across an edge are in no band, of {', '.join(told)}: give all datasets the same energy axis to use them"
+        f"energy bins that lie across an edge{' or beyond all' if beyond else ''} are in no band, of {', '.join(told)}: give all "
+        "datasets the same energy axis to use them"
     ] * bool(told)
 
 

@@ -49,7 +49,12 @@ class RegionCounts:
 
 
 def region_counts(
-    dataset: Dataset, models: Models, bands: u.Quantity, region: RegionGeometry | None, where: str
+    dataset: Dataset,
+    models: Models,
+    bands: u.Quantity,
+    region: RegionGeometry | None,
+    where: str,
+    correlate_off: bool = False,
 ) -> RegionCounts:
     """Sum a dataset over a region, in energy bands.
 
@@ -64,6 +69,8 @@ def region_counts(
         For maps: pixels whose centre lies within; None is all of them. Spectra have theirs.
     where : str
         What an error names.
+    correlate_off : bool
+        Off counts of a map are the mean of those of its pixels, as for rings, which share events; True takes their sum.
 
     Raises
     ------
@@ -81,7 +88,9 @@ def region_counts(
     if isinstance(dataset.background, OffCounts):
         off = dataset.background
         acceptance = summed(off.acceptance.data) * alpha_scale(dataset, models)
-        counts_off, acceptance_off = summed(off.counts.data), summed(off.acceptance_off.data)
+        n_pixels = (use & (off.acceptance_off.data > 0)).sum(axis=(1, 2), keepdims=True)
+        share = 1.0 if correlate_off else 1 / np.maximum(n_pixels, 1)
+        counts_off, acceptance_off = summed(off.counts.data * share), summed(off.acceptance_off.data * share)
     return RegionCounts(
         rows @ use.any(axis=(1, 2)),
         summed(dataset.counts.data),

@@ -11,7 +11,7 @@ from astropy.table import QTable
 from dl3flow.data.dataset import FitData
 from dl3flow.data.products import FitResult, ProductTable
 from dl3flow.errors import InputError
-from dl3flow.estimators.norms import Sigmas, reference_columns, snapped_edges, with_counts
+from dl3flow.estimators.norms import Sigmas, lost_energies, reference_columns, snapped_edges, with_counts
 from dl3flow.estimators.pixels import Slope, reference_source
 from dl3flow.estimators.regions import RegionCounts, added, at_region, region_counts
 from dl3flow.estimators.registry import TABLES
@@ -44,6 +44,7 @@ def sensitivity(
     region: Region | None = None,
     spectrum: str | None = None,
     index: Slope = 2.0,
+    correlate_off: bool = False,
 ) -> ProductTable:
     """Flux at which a source would be detected: significant, with enough photons, and above the background's systematic error.
 
@@ -66,6 +67,8 @@ def sensitivity(
         Source of the fit whose spectrum and place turn counts into flux.
     index : float
         Of a power law, where no source is named.
+    correlate_off : bool
+        As in `counts_table`.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def sensitivity(
     models = replace(Models(()) if result is None else result.models, sources=(reference,))
     edges = kept[0].energy.edges if energy is None else snapped_edges(kept[0].energy, energy.edges)
     bands = u.Quantity([edges[:-1], edges[1:]]).T
-    found = added([region_counts(d, models, bands, region, _WHERE) for d in kept], _WHERE)
+    found = added([region_counts(d, models, bands, region, _WHERE, correlate_off) for d in kept], _WHERE)
     excess, decides = _least_excess(found, n_sigma, gamma_min, bkg_syst)
     seen = (found.n_bins > 0) & (found.signal > 0) & np.isfinite(excess)
     norm = np.where(seen, excess / np.where(seen, found.signal, 1.0), np.nan)
@@ -113,6 +116,7 @@ def sensitivity(
         told.append(
             f"{unknown} of {len(table)} energy bands have no data, or a background that was not measured"
         )
+    told += lost_energies(kept, edges, beyond=energy is None)
     livetime = sum(float(d.meta.get("livetime", 0)) for d in kept)
     summary = [
         ["datasets", len(kept)],

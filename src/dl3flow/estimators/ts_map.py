@@ -12,7 +12,7 @@ from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult, SkyMap
 from dl3flow.errors import InputError
 from dl3flow.estimators.images import common_geometry
-from dl3flow.estimators.norms import Sigmas, point_meta, reference_columns, snapped_edges
+from dl3flow.estimators.norms import Sigmas, lost_energies, point_meta, reference_columns, snapped_edges
 from dl3flow.estimators.registry import MAPS
 from dl3flow.estimators.signals import (
     KernelMean,
@@ -130,7 +130,11 @@ def ts_map(
         "n_sigma_ul": n_sigma_ul,
         "engine": engine,
         "beam": beam_radius(datasets),
-        "warnings": _moved(edges, None if energy is None else energy.edges),
+        "warnings": [
+            *_moved(edges, None if energy is None else energy.edges),
+            *([] if energy is None else lost_energies(datasets, edges)),
+            *_unknown(datasets, expected),
+        ],
     }
     return SkyMap(_maps(bands, columns[f"ref_{quantity}"], quantity, geom, axes), meta)
 
@@ -175,6 +179,15 @@ def _maps(
             maps[name.replace("norm", quantity)] = (values * reference.value[:, None, None], reference.unit)
     shape = (*(axis.n_bins for axis in axes), *geom.shape)
     return {name: Map(geom, axes, values.reshape(shape), unit) for name, (values, unit) in maps.items()}
+
+
+def _unknown(datasets: Sequence[Dataset], expected: Sequence[np.ndarray]) -> list[str]:
+    """A sentence for the datasets in which nothing is expected beside the source, so that they have no fit of their own."""
+    names = [d.name for d, known in zip(datasets, expected, strict=True) if not (known[d.mask] > 0).any()]
+    return [
+        f"strengths are fitted where a background is expected, and there is no such bin in use in {', '.join(names)}: give the "
+        "reduction a `background`, and safe masks that leave some"
+    ] * bool(names)
 
 
 def _moved(edges: u.Quantity, asked: u.Quantity | None) -> list[str]:
