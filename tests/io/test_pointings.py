@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
+from astropy.time import Time
 
 from dl3flow.errors import InputError
 from dl3flow.io.pointings import read_pointings
@@ -36,6 +37,13 @@ def test_bare_numbers_are_degrees_seconds_and_days(name: str, tmp_path: Path) ->
     assert (found["obs_id"], found["start"], found["duration"]) == (1, "MJD 60000.25", "1800.0 s")
 
 
+def test_moments_are_utc(tmp_path: Path) -> None:
+    start = Time([60000.0], format="mjd", scale="tt")
+    QTable({**GOOD, "START": start}).write(tmp_path / "p.ecsv")
+    (found,) = read_pointings(tmp_path / "p.ecsv")
+    assert found["start"] == "2023-02-24T23:58:50.816"
+
+
 GOOD = {"RA": [1.0], "DEC": [2.0], "START": [60000.0], "DURATION": [1.0]}
 
 
@@ -47,6 +55,8 @@ GOOD = {"RA": [1.0], "DEC": [2.0], "START": [60000.0], "DURATION": [1.0]}
         ({"DURATION": [np.nan]}, "column DURATION: expected one finite number per row"),
         ({"RA": ["x"]}, "column RA: expected one finite number per row"),
         ({"RA": [1.0] * u.s}, "column RA: has the unit 's', expected one such as 'deg'"),
+        ({"START": [np.nan]}, "column START: expected one finite number per row"),
+        ({"START": [7e8] * u.s}, "column START: has the unit 's', expected UTC text, or MJD in days"),
         ({"OBS_ID": [1.5]}, "column OBS_ID, row 1: expected a whole number, found 1.5"),
     ],
 )

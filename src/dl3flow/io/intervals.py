@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table
 from astropy.time import Time
@@ -17,7 +18,7 @@ def read_intervals(path: Path) -> list[list[str]]:
     """Intervals from a table in ECSV, CSV or FITS, as pairs of UTC text.
 
     The columns are ``time_min`` and ``time_max``, numbers being MJD (TT) as in a light curve, or ``start`` and ``stop``, UTC
-    text.
+    text. Numbers with a unit are in it, and count from the header's MJDREFI and MJDREFF if it has them.
 
     Raises
     ------
@@ -48,10 +49,15 @@ def read_intervals(path: Path) -> list[list[str]]:
 
 def _times(column: Any, meta: Mapping[str, Any]) -> np.ndarray:
     if not isinstance(column, Time):
+        unit = getattr(column, "unit", None)
         values = np.asarray(getattr(column, "value", column))
-        if values.dtype.kind == "U":
-            column = Time(values, scale="utc")
+        if values.dtype.kind in "US":
+            column = Time(values.astype(str), scale="utc")
         else:
+            if unit is not None:
+                values = (values * unit).to_value(u.d)
+            if not np.isfinite(values).all():
+                raise ValueError("not all are finite")
             header = {str(key).upper(): value for key, value in meta.items()}
             reference = float(header.get("MJDREFI", 0)) + float(header.get("MJDREFF", 0))
             scale = str(header.get("TIMESYS", "tt")).lower()

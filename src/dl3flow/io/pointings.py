@@ -7,6 +7,7 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from astropy.time import Time
 
 from dl3flow.errors import InputError, choices
 
@@ -69,17 +70,29 @@ def read_pointings(path: Path) -> list[dict[str, Any]]:
         at = SkyCoord(lon * u.deg, lat * u.deg, frame=frame).icrs
         lon, lat = at.ra.deg.tolist(), at.dec.deg.tolist()
     duration = _numbers(column("DURATION"), u.s, f"{path}: column DURATION")
-    start, obs_id, target = column("START"), column("OBS_ID"), column("TARGET")
+    start = _moments(column("START"), f"{path}: column START")
+    obs_id, target = column("OBS_ID"), column("TARGET")
     return [
         {
             "obs_id": n + 1 if obs_id is None else _whole(obs_id[n], f"{path}: column OBS_ID, row {n + 1}"),
             "target": f"pointing {n + 1}" if target is None else str(target[n]),
             "pointing": {"lon": f"{lon[n]!r} deg", "lat": f"{lat[n]!r} deg"},
-            "start": f"MJD {float(start[n])!r}" if start.dtype.kind in "if" else str(start[n]),
+            "start": start[n],
             "duration": f"{duration[n]!r} s",
         }
         for n in range(len(table))
     ]
+
+
+def _moments(column: Any, where: str) -> list[str]:
+    """Moments as text that a configuration holds."""
+    if isinstance(column, Time):
+        return [str(text) for text in np.atleast_1d(column.utc.isot)]
+    if column.dtype.kind not in "if":
+        return [str(text) for text in column]
+    if column.unit not in (None, u.d):
+        raise InputError(f"{where}: has the unit '{column.unit}', expected UTC text, or MJD in days")
+    return [f"MJD {value!r}" for value in _numbers(column, u.d, where)]
 
 
 def _read(path: Path) -> Table:
