@@ -5,7 +5,13 @@ import pytest
 from astropy.time import Time
 
 from dl3flow.data.index import ObservationEntry
-from dl3flow.reduce.time_bins import parse_phase_edges, parse_time_binning, plan_phase_bins, plan_time_bins
+from dl3flow.reduce.time_bins import (
+    bins_of_spans,
+    parse_phase_edges,
+    parse_time_binning,
+    plan_phase_bins,
+    plan_time_bins,
+)
 
 REFERENCE = 53000.0
 
@@ -70,6 +76,13 @@ def test_bins_of_a_width_lie_on_a_grid_that_further_runs_do_not_move() -> None:
     assert [b.obs_ids for b in shared] == [(1, 2), (3, 4)]
     moved = plan_time_bins(parse_time_binning({"width": "1 d", "start": "MJD 53000.5"}), RUNS)
     assert [b.obs_ids for b in moved] == [(1, 2, 3), (4,)]
+
+
+@pytest.mark.parametrize("second", ["00", "00.316", "00.816"])
+def test_bins_of_a_second_have_names_of_their_own(second: str) -> None:
+    binning = parse_time_binning({"width": "1 s", "start": f"2006-07-29 20:30:{second}"})
+    found = bins_of_spans(binning, {1: (53945.9, 53945.9 + 60 / 86400)}, {})
+    assert len({each.label for each in found}) == len(found) >= 60
 
 
 def test_intervals_hold_the_runs_that_they_meet_and_empty_ones_are_none() -> None:

@@ -53,5 +53,7 @@ def test_what_is_wrong_is_a_sentence(
     assert "expected one reduced observation or stack, found 2" in capsys.readouterr().err
     assert call(tmp_path, {"models": models, "seed": "x"}, [str(stack)]) == 1
     assert "seed: expected a whole number, found 'x'" in capsys.readouterr().err
+    assert call(tmp_path, {"models": models, "seed": -1}, [str(stack)]) == 1
+    assert "seed: must not be negative, found -1" in capsys.readouterr().err
     assert call(tmp_path, {"models": models}, [str(stack)]) == 1
     assert "the step needs the option 'seed'" in capsys.readouterr().err

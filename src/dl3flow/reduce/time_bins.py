@@ -248,5 +248,6 @@ def _date(day: int) -> str:
 def _label(mjd: float) -> str:
     from astropy.time import Time
 
-    seconds = round(mjd * _DAY)
+    # the last whole second: rounding would give bins of a second that start at halves the names of their neighbours
+    seconds = int(np.floor(mjd * _DAY + 1e-3))
     return str(Time(seconds // 86400, (seconds % 86400) / _DAY, format="mjd").strftime("%Y-%m-%dT%H-%M-%S"))

@@ -31,4 +31,6 @@ def run(
     dataset = replace(found[0], name=options.get("name", found[0].name))
     signal, background = predict_counts(dataset, parse_models(options["models"], "models"))
     seed = convert(options["seed"], int, "seed")
+    if seed < 0:
+        raise InputError(f"seed: must not be negative, found {seed}")
     write_fits_dataset(outputs["dataset"], fake(dataset, signal, seed, background=background), provenance)
