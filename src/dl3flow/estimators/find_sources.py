@@ -13,7 +13,7 @@ from dl3flow.data.dataset import Dataset
 from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult, ProductTable, SkyMap
 from dl3flow.estimators.images import Circle, significance_maps
-from dl3flow.estimators.norms import Sigmas, reference_columns
+from dl3flow.estimators.norms import Sigmas, lost_energies, reference_columns
 from dl3flow.estimators.pixels import (
     Slope,
     chosen_edges,
@@ -119,6 +119,7 @@ def find_sources(
     """
     maps = maps_only(datasets, _WHERE)
     edges = chosen_edges(maps, energy)
+    told = lost_energies(maps, edges)
     maps = [_within(d, edges[0], edges[-1]) for d in maps]
     known = known_models(result, None, _WHERE)
     start = _all_frozen(known)
@@ -128,7 +129,7 @@ def find_sources(
     flux = float(reference_columns(reference, edges[:1], edges[-1:])["ref_flux"][0].to_value(FLUX))
     models = start
     peaks: list[_Peak] = []
-    told = doubts_of(maps)
+    told += doubts_of(maps)
     final: FitResult | None = None
     while len(peaks) < max_sources:
         found = _searched(maps, models, reference, asked, peaks_of)

@@ -91,10 +91,12 @@ def join_light_curve(
     if blocks is not None:
         places = find_blocks(bins, fitted, blocks)
         merged = [joined([bins[k] for k in place]) for place in places]
-        in_blocks = slice_rows(merged, found, n_sigma, n_sigma_ul)
+        if not places:
+            warnings.append("no bin has a flux in all of its energy bands, so there are no Bayesian blocks")
+        in_blocks = slice_rows(merged, found, n_sigma, n_sigma_ul) if places else []
         facts = {"blocks": _block_facts(in_blocks), "blocks_p0": blocks}
         summary.append(["Bayesian blocks", f"{len(places)} (p0 {blocks:g})"])
-        if rows == "blocks":
+        if rows == "blocks" and places:
             shown, fitted = merged, in_blocks
         else:
             number = {k: n for n, place in enumerate(places) for k in place}
