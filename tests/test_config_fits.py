@@ -178,7 +178,7 @@ def test_systematics_of_a_reduction_are_shared_by_its_runs(fit: Callable[..., Fi
         ({"mode": "both"}, ["fits.one.mode: 'both' is not possible", "choices: grouped, joint, stacked"]),
         (
             {"mode": "grouped"},
-            ["fits.one.mode", "needs `by`", "choices: column, epoch, instrument, responses, zenith"],
+            ["fits.one.mode", "needs `by`", "choices: column, epoch, instrument, night, responses, zenith"],
         ),
         ({"mode": {"grouped": {"by": "zenit"}}}, ["fits.one.mode", "did you mean 'zenith'?"]),
         ({"mode": {"name": "joint", "by": "zenith"}}, ["fits.one.mode", "unknown key 'by'"]),
