@@ -40,7 +40,18 @@ def test_a_profile_is_flux_over_solid_angle_in_each_band():
         np.testing.assert_allclose(container.lines[0].get_ydata(), expected)
     assert sum(len(line.get_xdata()) for line in arrows(axes)) == 2
     assert axes.get_ylabel() == "Flux (10⁻¹¹ cm⁻² s⁻¹ deg⁻²)"
-    assert axes.get_xlabel() == "Distance along 30° (deg)"
+    assert axes.get_xlabel() == "Distance towards position angle 30° (deg)"
+
+
+def test_arrows_below_zero_have_room():
+    product = make_flux_profile(5)
+    product.table["is_ul"][:4] = True
+    product.table["flux_ul"][:4] = 1e-14 * product.table["flux"].unit
+    (axes,) = draw("flux_profile", product).axes
+    tips = np.concatenate([line.get_ydata() for line in arrows(axes)])
+    bottom, top = axes.get_ylim()
+    assert tips.min() < 0
+    assert tips.min() - bottom > 0.03 * (top - bottom)
 
 
 @pytest.mark.parametrize(("angle", "direction"), [(0, (0, 1)), (90, (-1, 0)), (45, (-1, 1))])
@@ -80,7 +91,7 @@ def test_maps_of_strength_have_a_row_for_each_band():
     limits = product.maps["flux_ul"].data[0]
     # the few that are as large as one likes do not set the scale
     expected = np.minimum(limits, 5 * np.nanmedian(limits)) / 1e-12
-    np.testing.assert_allclose(panels[2].images[0].get_array().filled(np.nan), expected)
+    np.testing.assert_allclose(panels[2].images[0].get_array().filled(np.nan), limits / 1e-12)
     assert panels[2].images[0].get_clim()[1] == pytest.approx(np.nanpercentile(expected, 98))
 
 

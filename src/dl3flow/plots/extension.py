@@ -36,5 +36,7 @@ def extension(product: ProductTable, result: FitResult | None) -> Figure:
         ts = meta.get("ts")
         if ts is not None:
             beyond = " The point lies above the picture." if len(stat) and stat[0] > top else ""
-            style.add_note(figure, f"Test statistic of the extension: {float(ts):.1f}.{beyond}")
+            style.add_note(
+                figure, f"Test statistic of the extension: {round(float(ts), 1) + 0.0:.1f}.{beyond}"
+            )
     return figure

@@ -75,7 +75,8 @@ def _draw_scans(figure: Figure, axes: Axes, product: FluxPoints, points: Points)
         flux, stat = (np.asarray(table[name][n], dtype=float) for name in ("norm_scan", "stat_scan"))
         flux = flux * unit[n]
         good = np.isfinite(flux) & (flux > 0) & np.isfinite(stat)
-        if good.sum() < 2:
+        if good.sum() < 2 or np.ptp(stat[good]) == 0:
+            # a bin without data likes every flux alike
             continue
         order = np.argsort(flux[good])
         at, rise = np.log(flux[good][order]), (stat[good] - np.nanmin(stat))[order]

@@ -45,7 +45,11 @@ def flux_profile(product: ProductTable, result: FitResult | None) -> Figure:
         axes.axhline(0, color=style.GREY, lw=0.8, ls=":")
         axes.set_ylim(bottom, top)
         is_ring = meta.get("shape") == "annuli"
-        axes.set_xlabel("Distance (deg)" if is_ring else f"Distance along {meta.get('angle') or 0:g}° (deg)")
+        axes.set_xlabel(
+            "Distance (deg)"
+            if is_ring
+            else f"Distance towards position angle {meta.get('angle') or 0:g}° (deg)"
+        )
         axes.set_ylabel(f"Flux ({power}{style.unit_text(FLUX)} deg⁻²)")
         axes.grid(visible=True)
         style.legend_above(axes)

@@ -11,6 +11,8 @@ from dl3flow.plots import style
 
 # length of the arrow of a limit: part of a linear axis, decades of a logarithmic one
 ARROW, LOG_ARROW = 0.08, 0.25
+# height of its head below its end, part of the axis
+_HEAD = 0.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,11 @@ class Points:
         ends = self.value - np.nan_to_num(self.errn)
         if self.is_log:
             ends = np.maximum(ends, 0.2 * self.value)
-        arrows = self.limit * 10**-LOG_ARROW if self.is_log else np.zeros(len(self.limit))
+            arrows = self.limit * 10**-LOG_ARROW
+        else:
+            # on an axis from here to the highest, with its margins, arrows and their heads have room
+            part = (ARROW + _HEAD) * (1 + 2 * style.PAD) - style.PAD
+            arrows = (self.limit - part * np.max(self.top, initial=0.0)) / (1 - part)
         return np.concatenate([ends[self.is_point], arrows[self.is_limit]])
 
     @property

@@ -29,6 +29,8 @@ from dl3flow.units import spoken_powers
 DIVERGING = "RdBu_r"
 _PAGE = (7.2, 4.2)
 _PNG_DPI = 160
+# margin of a linear axis beyond what it shows
+PAD = 0.08
 # part of its size that a letter is wide, on average
 _LETTER = 0.575
 
@@ -330,7 +332,7 @@ class _LimitHandler(HandlerErrorbar):
 
 
 def padded_limits(
-    low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, pad: float = 0.08
+    low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, pad: float = PAD
 ) -> tuple[float, float]:
     """Limits that hold all finite values with a margin; (0, 1) if there are none."""
     values = np.concatenate([np.ravel(low), np.ravel(high)])

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from dl3flow.data.maps import Map
 from dl3flow.data.products import FitResult, SkyMap
+from dl3flow.plots import style
 from dl3flow.plots.registry import PLOTS
 from dl3flow.plots.sky_page import Panel, draw_page, quantity_panel, significance_panel
 
@@ -29,13 +30,17 @@ def ts_map(product: SkyMap, result: FitResult | None) -> Figure:
     n_bands = count_bands(sigma)
     for band in range(min(n_bands, MOST_BANDS)):
         significance = significance_panel(in_band(sigma, band), f"Significance{band_label(sigma, band)}")
-        error = quantity_panel(width, _without_largest(in_band(width, band)), third_name)
+        every = in_band(width, band)
+        shown = _without_largest(every)
+        error = quantity_panel(width, shown, third_name)
         finite = error.values[np.isfinite(error.values)]
         top = float(np.percentile(finite, _CONTENT)) if finite.size else None
+        # all values, so that the colour bar tells that some lie beyond its end
+        values = every / style.power_of_ten(shown)[0]
         panels += [
             significance,
             quantity_panel(flux, in_band(flux, band), name, is_signed=True),
-            replace(error, top=top),
+            replace(error, values=values, top=top),
         ]
     notes = left_out(n_bands)
     if "spectral" in product.meta:
