@@ -122,6 +122,15 @@ def test_tables_of_maps_need_maps_and_no_fit(entry: dict) -> None:
         load({"sky": {**entry, "reduction": "spectrum"}}, reductions={**reductions, "spectrum": spectrum})
 
 
+def test_a_sensitivity_of_maps_needs_a_place() -> None:
+    entry = {"name": "sensitivity", "reduction": "cube"}
+    with pytest.raises(
+        InputError, match="estimators.sens: 'sensitivity' of the maps 'cube' needs a place: give `region`"
+    ):
+        load({"sens": entry})
+    assert load({"sens": {**entry, "region": "icrs;circle(83.63, 22.01, 0.1)"}}).analyses["a"].estimators
+
+
 def curve(**options: object) -> Estimator:
     """Plan of a light curve, of the fit `joint` unless the options say otherwise."""
     origin = {} if "reduction" in options else {"fit": "joint"}

@@ -6,6 +6,7 @@ import astropy.units as u
 import pytest
 
 from dl3flow.errors import InputError
+from dl3flow.geometry.axis import PositiveAngle
 from dl3flow.registry import Registry, convert
 
 RINGS = Registry("background method")
@@ -67,6 +68,13 @@ def test_a_wrong_entry_is_told_in_one_sentence(entry: object, words: list[str]) 
     assert "\n" not in text
     for word in words:
         assert word in text
+
+
+def test_a_parser_does_not_name_what_it_reads() -> None:
+    with pytest.raises(
+        InputError, match=r"^x.length: expected a value with a unit such as `1 deg`, found the bare number 2$"
+    ):
+        convert(2, PositiveAngle, "x.length")
 
 
 def test_a_name_is_taken_once() -> None:

@@ -46,7 +46,7 @@ def check_name(name: Any, where: str) -> None:
 def as_choice(value: Any, allowed: Sequence[str], where: str) -> str:
     """The value, if it is one of those allowed."""
     if value not in allowed:
-        raise InputError(f"{where}: '{value}' is not possible {choices(str(value), allowed)}")
+        raise InputError(f"{where}: '{value}' is not possible: {choices(str(value), allowed)}")
     return str(value)
 
 

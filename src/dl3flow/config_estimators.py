@@ -94,6 +94,8 @@ class EstimatorSection:
         self._check_known(bound, fit, where)
         if registry is MAPS or plugin.companions.get("of_maps"):
             self._check_map(kind, fit, reduction, where)
+        if plugin.companions.get("region_of_maps") and bound.get("region") is None:
+            self._check_region(kind, fit, reduction, where)
         if is_curve:
             return self._curve(name, plugin, own, bound, fit, reduction, where)
         data = self.fits[fit].data if fit else {"energy": {}, "region": {}}
@@ -182,6 +184,16 @@ class EstimatorSection:
             what = f"the spectra '{spectra[0]}'" if spectra else "data reduced elsewhere"
             raise InputError(
                 f"{where}: '{kind}' is made from maps, and {what} are none: take a reduction with the recipe `cube`"
+            )
+
+    def _check_region(self, kind: str, fit: str, reduction: str, where: str) -> None:
+        """Raise if some of the data are maps, of which the place is not given."""
+        used = self.fits[fit].reductions if fit else [reduction]
+        maps = [key for key in used if not self.reductions[key][1].makes_spectra]
+        if maps:
+            raise InputError(
+                f"{where}: '{kind}' of the maps '{maps[0]}' needs a place: give `region`, the circle in which a source would be "
+                "counted, such as `icrs;circle(83.63, 22.01, 0.1)`"
             )
 
 

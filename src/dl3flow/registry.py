@@ -35,7 +35,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         try:
             return marker(value)
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{where}: {error}") from None
+            # parsers do not know what they read and call it `value`
+            raise InputError(f"{where}: {str(error).removeprefix('value: ')}") from None
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None

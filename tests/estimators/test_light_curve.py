@@ -18,6 +18,7 @@ from dl3flow.data.slices import Band, Slice, failed_slice
 from dl3flow.errors import InputError
 from dl3flow.estimators import TABLES
 from dl3flow.estimators.light_curve import join_light_curve
+from dl3flow.estimators.variability import _with_error
 from dl3flow.geometry.axis import Axis
 from dl3flow.io.products import read_light_curve, write_table
 from dl3flow.io.provenance import collect_provenance
@@ -134,6 +135,10 @@ def test_bins_that_do_not_see_the_source_say_so(datasets: list[Dataset], models:
     curve = make(dark, models)
     assert curve.table["success"].tolist() == [False, True]
     assert "bin d1: no data see the source, so there is no flux" in curve.meta["warnings"]
+    unseen = make(dark[:1], models, blocks=0.05, rows="blocks")
+    assert unseen.table["success"].tolist() == [False]
+    assert unseen.meta["blocks"] == []
+    assert any("so there are no Bayesian blocks" in told for told in unseen.meta["warnings"])
     mask = datasets[1].mask_safe.copy()
     mask[0] = False
     dim = make(
@@ -221,6 +226,14 @@ def test_the_likelihood_of_a_constant_by_hand(models: Models) -> None:
     assert measure["ts_constant"] == pytest.approx(expected, rel=1e-6)
     assert measure["halving_time"] is not None
     assert measure["doubling_time"] == pytest.approx(np.log(2) / np.log(2.5), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "told"),
+    [(325.4, 196.2, "330 ± 200"), (0.3216, 0.291, "0.32 ± 0.29"), (1.7, 0.0, "1.7 ± 0")],
+)
+def test_a_value_has_no_more_digits_than_its_error(value: float, error: float, told: str) -> None:
+    assert _with_error(value, error) == told
 
 
 def test_no_counts_at_all_are_limits(models: Models) -> None:

@@ -464,5 +464,5 @@ def test_maps_tell_the_significance_of_their_background_and_their_warnings(argum
     words = Page(build_report(**arguments, maps=maps)).words
     told = words.partition("Significance outside the circle")[2]
     assert told.startswith("mean −0.072 ± 0.038 σ, width 1.039 ± 0.021 σ")
-    assert "Sky: no bin is in use." in words
+    assert "sky: no bin is in use." in words
     assert "Significance all pixels" not in words

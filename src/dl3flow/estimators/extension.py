@@ -25,6 +25,8 @@ from dl3flow.models.source import Component, Models, Parameter, Source
 
 _WHERE = "estimator extension"
 _KINDS = ("point", "gauss", "disk")
+# a test statistic that rounding leaves of none
+_ROUNDING = 1e-6
 _SIZES = {"gauss": "sigma", "disk": "r_0"}
 _FIXED = {
     "gauss": (Parameter("e", 0.0, frozen=True), Parameter("phi", 0.0, u.deg, frozen=True)),
@@ -161,7 +163,7 @@ def extension(
             "ul_conf": confidence,
             "warnings": told,
             "summary": [
-                ["test statistic of the extension", compared.ts],
+                ["test statistic of the extension", compared.ts if abs(compared.ts) > _ROUNDING else 0.0],
                 ["as deviations of a Gaussian variable", compared.sigma],
                 [f"{_SIZES[shape]} (deg)", size.value],
                 ["its error (deg)", error],

@@ -32,7 +32,7 @@ def _from_zero(value: object) -> float:
     return float(value)
 
 
-@TABLES.register()
+@TABLES.register(region_of_maps=True)
 def sensitivity(
     datasets: Sequence[FitData],
     result: FitResult | None,

@@ -1,5 +1,6 @@
 """What a light curve says about the variability of its source."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,5 +130,13 @@ def _spoken(measure: Mapping[str, Any], name: str) -> list[list[Any]]:
         )
     if np.isfinite(measure.get("doubling_time", np.nan)):
         hours = 24 * measure["doubling_time"], 24 * measure["doubling_time_err"]
-        told.append([f"fastest doubling{name}", f"{hours[0]:.3g} ± {hours[1]:.2g} h"])
+        told.append([f"fastest doubling{name}", f"{_with_error(*hours)} h"])
     return told
+
+
+def _with_error(value: float, error: float) -> str:
+    """Both to two significant digits of the error: 320 ± 200, 0.32 ± 0.29."""
+    if not error > 0:
+        return f"{value:.3g} ± {error:.2g}"
+    digits = 1 - math.floor(math.log10(error))
+    return " ± ".join(f"{round(number, digits):.{max(digits, 0)}f}" for number in (value, error))

@@ -131,7 +131,7 @@ def build_report(
         *_observation_warnings(observations),
         *(w for name, fit in fits.items() for w in _fit_warnings(name, fit)),
         *(w for name, table in tables.items() for w in _table_warnings(name, table)),
-        *(_as_sentence(f"{name}: {text}") for name, meta in sky.items() for text in meta.get("warnings", [])),
+        *(_of_product(name, text) for name, meta in sky.items() for text in meta.get("warnings", [])),
     ]
     comparisons = {name: compare(fit, truth) for name, fit in fits.items()} if truth else {}
     environment = Environment(
@@ -282,7 +282,7 @@ def _fit_warnings(name: str, fit: FitResult) -> list[str]:
 
 
 def _table_warnings(name: str, table: Product) -> list[str]:
-    told = [_as_sentence(f"{name}: {text}") for text in table.meta.get("warnings", [])]
+    told = [_of_product(name, text) for text in table.meta.get("warnings", [])]
     if "success" in table.table.colnames:
         n_failed = int((~np.asarray(table.table["success"], dtype=bool)).sum())
         told += [f"{name}: {n_failed} of {len(table.table)} bins have no valid result."] if n_failed else []
@@ -406,6 +406,11 @@ def _summary(
     ]
     rows += [["Simulated truth", sentence(n, r), f"fit {n}"] for n, r in comparisons.items() if r]
     return Table("Key results", ["Quantity", "Result", "Where"], rows, is_open=True)
+
+
+def _of_product(name: str, text: str) -> str:
+    """Sentence that begins with the name of a product, which keeps its letters."""
+    return f"{name}: {text.strip().rstrip('.')}."
 
 
 def _as_sentence(text: str) -> str:
