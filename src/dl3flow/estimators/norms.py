@@ -199,13 +199,14 @@ def norm_rows(
     -------
     columns : dict of array, shape (n_groups,)
         norm, norm_err, norm_errn, norm_errp, norm_ul, ts, sqrt_ts, npred, npred_excess, counts, stat, stat_null, is_ul,
-        success.
+        success. Where no data see the source, its norm and test statistic are NaN.
     """
     found = fit_norms([part.groups for part in parts], n_sigma, n_sigma_ul) if fits is None else fits
     at = np.nan_to_num(found.norm)
     excess = at * np.sum([part.signal for part in parts], axis=0)
     background = np.sum([part.background(at) for part in parts], axis=0)
-    ts = np.maximum(found.stat_null - found.stat, 0.0)
+    is_known = np.isfinite(found.norm)
+    ts = np.where(is_known, np.maximum(found.stat_null - found.stat, 0.0), np.nan)
     return {
         "norm": found.norm,
         "norm_err": found.err,
@@ -220,7 +221,7 @@ def norm_rows(
         "stat": found.stat,
         "stat_null": found.stat_null,
         "is_ul": ~((ts >= TS_LIMIT) & (at > 0)),
-        "success": np.isfinite(found.norm),
+        "success": is_known,
     }
 
 
