@@ -118,6 +118,10 @@ class _Tree:
 
     def __init__(self, root: Path) -> None:
         self.root, self.known, self.is_new = root, dict[str, _Facts](), False
+        # what of the folder was looked at: it does not change under a process
+        self.packages: dict[str, bool] = {}
+        self.followed: dict[str, set[str]] = {}
+        self.others: dict[str, dict[str, str]] = {}
         self.kept: dict[str, list[object]] = {}
         with contextlib.suppress(OSError, ValueError):
             self.kept = json.loads((root / _CACHE).read_text())
@@ -145,15 +149,20 @@ class _Tree:
 
     def imports(self, name: str) -> set[str]:
         """Modules (never packages) of the project that one module imports itself."""
-        targets = (self.resolve(source, attribute) for source, attribute in self.facts(name).imports)
-        return {target for target in targets if target is not None}
+        if name not in self.followed:
+            targets = (self.resolve(source, attribute) for source, attribute in self.facts(name).imports)
+            self.followed[name] = {target for target in targets if target is not None}
+        return self.followed[name]
 
     def beside(self, name: str) -> dict[str, str]:
         """Content hashes of the files beside a module that are no Python."""
-        files = (f for f in self.path(name).parent.iterdir() if f.is_file() and f.suffix not in _CODE)
-        return {
-            f"{name.rpartition('.')[0]}/{f.name}": hashlib.sha256(f.read_bytes()).hexdigest() for f in files
-        }
+        package = name.rpartition(".")[0]
+        if package not in self.others:
+            files = (f for f in self.path(name).parent.iterdir() if f.suffix not in _CODE and f.is_file())
+            self.others[package] = {
+                f"{package}/{f.name}": hashlib.sha256(f.read_bytes()).hexdigest() for f in files
+            }
+        return self.others[package]
 
     def resolve(self, source: str, attribute: str | None) -> str | None:
         """Module behind ``from source import attribute``, or behind ``import source``; None outside the project."""
@@ -172,7 +181,9 @@ class _Tree:
         return self.is_package(name) or self.path(name).exists()
 
     def is_package(self, name: str) -> bool:
-        return self.root.joinpath(*name.split(".")[1:], "__init__.py").exists()
+        if name not in self.packages:
+            self.packages[name] = self.root.joinpath(*name.split(".")[1:], "__init__.py").exists()
+        return self.packages[name]
 
     def path(self, name: str) -> Path:
         """File of a module or package."""
