@@ -18,7 +18,13 @@ PROVENANCE = collect_provenance("test", "0", {}, {})
 
 def example() -> Slice:
     random = np.random.default_rng(1)
-    first = Band([0.5, 2] * u.TeV, (ExpectedBins(*random.random((3, 7))), MeasuredBins(*random.random((5, 4)))), 3, 2.5, -1.5)
+    first = Band(
+        [0.5, 2] * u.TeV,
+        (ExpectedBins(*random.random((3, 7))), MeasuredBins(*random.random((5, 4)))),
+        3,
+        2.5,
+        -1.5,
+    )
     empty = Band([2, 9] * u.TeV, (ExpectedBins(*np.zeros((3, 0))),))
     return Slice("2004-12-08", 53347.1, 53347.2, (first, empty), ("a", "b"), 1234.5 * u.s, warnings=("why",))
 
