@@ -11,8 +11,24 @@ At finite counts pulls are not quite of mean 0 and width 1, nor limits of 97.7 %
 draws of the counts that the truth predicts (in bins of like signal over background, which loses nothing), whose
 likelihood is scanned on a grid.
 
+Predicted counts follow the field's conventions, each good to a per cent, which the mean flux of 500 seeds resolves. Measured
+on the bins and pixels of `config/analyses/demo.yaml` with 1000 times the photons, and what is done about it here:
+
+- area, dispersion and containment are those at the centre of a bin of true energy. Ten bins per decade predict 0.5 % too many
+  counts of this source, whose photons are fewest where half of them pass the lowest energy, and its flux comes out as much too
+  low: 40 are taken, which leave less than 0.1 %;
+- a point between pixels is shared among the nearest four, which widens it by half a pixel in each direction, and the flux comes
+  out high, the more the less it stands out of the background: by 0.7 % on the corner of four pixels of 0.04 deg, by 2.6 % with
+  5 % of its flux. Here the source lies on the centre of a pixel;
+- the exposure is that where photons are seen, not where they come from. The simulated area is linear between offsets of 0, 0.5
+  and 1 deg, with a kink at the 0.5 deg of the source, whose exposure is 0.5 % more than the mean over its point spread: cubes
+  find as much more flux. The expectation knows: its draws are predicted with the source's own exposure;
+- the background has a gradient: that of the region is 3 to 6 % more or less than its reflected regions say, by turns. The
+  expectation draws the counts in the region from the response.
+
 Targets: mean and width of the pulls of each point, and coverage of each limit, within three standard deviations of their
-expectation, of 500 seeds, the mean flux of all runs within three of the truth; every fit a success. ``--quick`` does 12 and widens the ranges by the same rule.
+expectation, of 500 seeds, the mean flux of all runs within three of its expectation; every fit a success. ``--quick`` does 12
+and widens the ranges by the same rule.
 
     python benchmarks/product_pulls.py [--quick] [--seeds N] [--jobs N]
 """
@@ -27,6 +43,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -37,7 +54,7 @@ import astropy.units as u
 import numpy as np
 
 from dl3flow.chain import Chain, parse_chain, reduce_observation
-from dl3flow.data.dataset import Dataset, OffCounts
+from dl3flow.data.dataset import Dataset, ExpectedCounts, OffCounts
 from dl3flow.estimators import TABLES
 from dl3flow.fit.minimise import add_backgrounds, fit
 from dl3flow.fit.npred import predict_counts
@@ -57,12 +74,16 @@ N_SIGMA_UL = 2.0
 WIDE = 3  # standard deviations
 # the demo's energy bins, the last three as one point
 EDGES = 0.5 * 10 ** (np.array([0, 1, 2, 3, 4, 5, 8]) / 4)
+# 40 per decade: ten would bias predicted counts by half a per cent
+ENERGY_TRUE = {"min": "0.2 TeV", "max": "100 TeV", "nbin": 108}
+# an odd number of pixels: the source is on the centre of one
+WIDTH = "4.04 deg"
 SPECTRUM: dict[str, Any] = {
     "recipe": {
         "name": "spectrum",
         "region": "icrs;circle(83.63, 22.01, 0.12)",
         "energy": {"min": "0.5 TeV", "max": "50 TeV", "nbin": 8},
-        "energy_true": {"min": "0.2 TeV", "max": "100 TeV", "nbin": 27},
+        "energy_true": ENERGY_TRUE,
         "containment_correction": True,
     },
     "safe_mask": [{"name": "aeff_default"}],
@@ -80,6 +101,7 @@ CURVE = {"name": "light_curve", "source": "crab"}
 def chains() -> dict[str, Chain]:
     """Both reductions."""
     cube = read_yaml(ROOT / "config/analyses/demo.yaml")["reductions"]["cube"]
+    cube = {**cube, "recipe": {**cube["recipe"], "width": WIDTH, "energy_true": ENERGY_TRUE}}
     return {"cube": parse_chain(cube, ""), "spectrum": parse_chain(SPECTRUM, "")}
 
 
@@ -118,6 +140,29 @@ def reduced(seed: int, flux: float, *, is_written: bool = False) -> dict[str, li
             for kind, chain in chains().items():
                 found[kind].append(reduce_observation(observation, f"{kind}-{entry.obs_id}", chain))
     return found
+
+
+def region_backgrounds(seed: int) -> list[np.ndarray]:
+    """Background counts in the region by the response of each run; the reflected regions are elsewhere on the gradient."""
+    simulation = described(seed, 1.0)
+    chain = parse_chain({k: v for k, v in SPECTRUM.items() if k != "background"}, "")
+    found = []
+    for entry in observation_entries(simulation):
+        background = reduce_observation(
+            simulate_observation(simulation, entry.obs_id), str(entry.obs_id), chain
+        ).background
+        assert isinstance(background, ExpectedCounts)
+        found.append(background.counts.data)
+    return found
+
+
+def with_own_exposure(dataset: Dataset) -> Dataset:
+    """A dataset whose exposure is that of the source everywhere, as photons have it wherever they are seen."""
+    j, i = dataset.exposure.geom.nearest(dataset.geom.center)
+    own = dataset.exposure.data[:, j, i][:, None, None]
+    return replace(
+        dataset, exposure=dataset.exposure.with_data(np.broadcast_to(own, dataset.exposure.data.shape).copy())
+    )
 
 
 def true_flux(flux: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -200,23 +245,33 @@ def scanned(stat: np.ndarray, grid: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def expected(
-    datasets: list[Dataset], keeps: list[np.ndarray], models: Models, off: np.ndarray | None, seed: int
+    datasets: list[Dataset],
+    keeps: list[np.ndarray],
+    models: Models,
+    region: tuple[np.ndarray, list[np.ndarray]] | None,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Draws of the counts that the truth predicts in the chosen bins, and what their likelihoods say.
 
-    ``off`` are the off counts of each dataset, the mean of all seeds; None where the background is known.
+    ``region`` are the off counts of each dataset, the mean of all seeds, and the background in the region; None where the
+    background is known.
     """
     rng = np.random.default_rng(seed)
     keeps = [keep & d.mask for d, keep in zip(datasets, keeps, strict=True)]
+
+    def joined(values: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate([v.reshape(keep.shape)[keep] for v, keep in zip(values, keeps, strict=True)])
+
     predicted = [predict_counts(d, models) for d in datasets]
-    signal = np.concatenate([mu[keep] for (mu, _), keep in zip(predicted, keeps, strict=True)])
-    if off is not None:
-        flat = [keep.ravel() for keep in keeps]
-        alpha = np.concatenate([d.background.alpha.ravel()[k] for d, k in zip(datasets, flat, strict=True)])  # type: ignore[union-attr]
-        mu_off = np.concatenate([mu[k] for mu, k in zip(off, flat, strict=True)])
-        return drawn_measured(signal, alpha, mu_off, rng)
-    background = np.concatenate([mu[keep] for (_, mu), keep in zip(predicted, keeps, strict=True)])
-    return drawn_known(signal[background > 0], background[background > 0], rng)
+    signal = joined(mu for mu, _ in predicted)
+    if region is not None:
+        alpha = joined(d.background.alpha for d in datasets)  # type: ignore[union-attr]
+        off, on = (joined(np.asarray(v) for v in values) for values in region)
+        return drawn_measured(signal, on, alpha, off, rng)
+    background = joined(mu for _, mu in predicted)
+    truth = joined(predict_counts(with_own_exposure(d), models)[0] for d in datasets)
+    some = background > 0
+    return drawn_known(signal[some], truth[some], background[some], rng)
 
 
 def grid_around(error: float, lowest: float) -> np.ndarray:
@@ -225,28 +280,28 @@ def grid_around(error: float, lowest: float) -> np.ndarray:
 
 
 def drawn_known(
-    signal: np.ndarray, background: np.ndarray, rng: np.random.Generator
+    signal: np.ndarray, truth: np.ndarray, background: np.ndarray, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Draws with known backgrounds; bins of like signal over background are summed."""
+    """Draws of the truth with known backgrounds, scanned with the signal; bins of like signal over background are summed."""
     lowest = -float(np.min(background / np.maximum(signal, 1e-300)))
     ratio = np.log(np.maximum(signal / background, 1e-6))
     group = ((ratio - ratio.min()) / (np.ptp(ratio) + 1e-9) * N_RATIOS).astype(int)
-    s, b = (np.bincount(group, values, N_RATIOS) for values in (signal, background))
-    s, b = s[s > 0], b[s > 0]
+    s, t, b = (np.bincount(group, values, N_RATIOS) for values in (signal, truth, background))
+    s, t, b = (values[s > 0] for values in (s, t, b))
     grid = grid_around(float(1 / np.sqrt(np.sum(s**2 / (s + b)))), lowest)
-    n = rng.poisson(s + b, (N_DRAWS, len(s)))
+    n = rng.poisson(t + b, (N_DRAWS, len(s)))
     mu = np.maximum(grid[:, None] * s + b, 1e-25)
     return scanned(2 * (mu.sum(axis=1)[None] - n @ np.log(mu).T), grid)
 
 
 def drawn_measured(
-    signal: np.ndarray, alpha: np.ndarray, mu_off: np.ndarray, rng: np.random.Generator
+    signal: np.ndarray, mu_on: np.ndarray, alpha: np.ndarray, mu_off: np.ndarray, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Draws with measured backgrounds."""
+    """Draws with backgrounds, ``mu_on`` in the region, that are measured in off regions."""
     grid = grid_around(
         float(1 / np.sqrt(np.sum(signal**2 / (signal + alpha * (1 + alpha) * mu_off)))), -np.inf
     )
-    n = rng.poisson(signal + alpha * mu_off, (N_DRAWS, len(signal))).astype(float)
+    n = rng.poisson(signal + mu_on, (N_DRAWS, len(signal))).astype(float)
     n_off = rng.poisson(mu_off, n.shape).astype(float)
     stat = np.zeros((N_DRAWS, len(grid)))
     for k, s in enumerate(signal):
@@ -305,14 +360,21 @@ def judge(found: list[dict[str, Any]]) -> dict[str, Any]:
     for tag, flux in (("bright", 1.0), ("faint", FAINT)):
         for kind, datasets in reduced(1, flux).items():
             models = add_backgrounds(datasets, true_models(kind, flux, is_known=True), ["norm"])
-            off = np.mean([f[f"{tag} {kind} off"] for f in found], axis=0) if kind == "spectrum" else None
+            region = None
+            if kind == "spectrum":
+                off = np.mean([f[f"{tag} {kind} off"] for f in found], axis=0)
+                region = (off, region_backgrounds(1))
+            curve = []
             for product in ("flux_points", "light_curve"):
                 name = f"{tag} {kind} {product}"
                 for k, keeps in enumerate(chosen(datasets, product)):
                     sample = {
                         column: np.array([f[name][column][k] for f in found]) for column in found[0][name]
                     }
-                    row = judged(name, sample, expected(datasets, keeps, models, off, k))
+                    wanted = expected(datasets, keeps, models, region, k)
+                    if product == "light_curve":
+                        curve.append(wanted["value"])
+                    row = judged(name, sample, wanted)
                     figures["rows"][f"{name} {k}"] = row
                     good &= row["met"]
                     said = ", ".join(
@@ -323,12 +385,15 @@ def judge(found: list[dict[str, Any]]) -> dict[str, Any]:
                     print(f"{name} {k}: {said}{'' if row['met'] else '   NOT MET'}", flush=True)
             # far more precise than each run: what all have in common shows here
             curves = np.array([np.mean(f[f"{tag} {kind} light_curve"]["value"]) for f in found])
-            mean, error = float(curves.mean() - 1), float(curves.std(ddof=1) / np.sqrt(n))
-            is_met = abs(mean) <= WIDE * error
-            figures["rows"][f"{tag} {kind} all runs"] = {"flux": (mean, 0.0, error), "met": is_met}
+            drawn = np.mean(curve, axis=0)
+            mean, want = float(curves.mean() - 1), float(drawn.mean() - 1)
+            error = float(np.hypot(curves.std(ddof=1) / np.sqrt(n), drawn.std() / np.sqrt(N_DRAWS)))
+            is_met = abs(mean - want) <= WIDE * error
+            figures["rows"][f"{tag} {kind} all runs"] = {"flux": (mean, want, error), "met": is_met}
             good &= is_met
             print(
-                f"{tag} {kind} all runs: mean flux {mean:+.4f} ± {error:.4f} of the truth{'' if is_met else '   NOT MET'}",
+                f"{tag} {kind} all runs: mean flux {mean:+.4f} ({want:+.4f} ± {error:.4f}) off the truth"
+                f"{'' if is_met else '   NOT MET'}",
                 flush=True,
             )
     return {**figures, "targets_met": bool(good)}
