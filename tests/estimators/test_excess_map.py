@@ -124,6 +124,10 @@ def test_no_off_measurement_is_no_significance(measured: Dataset) -> None:
         assert np.isfinite(sqrt_ts[:, :border]).all()
         assert np.isnan(sqrt_ts[:, border:]).all()
         assert np.isfinite(sky.maps["counts"].data).all()
+        # all counts would else pass for an excess, and make a flux
+        for name in ("background", "excess", "excess_err", "flux", "flux_err"):
+            assert np.isfinite(sky.maps[name].data[:, :border]).all(), name
+            assert np.isnan(sky.maps[name].data[:, border:]).all(), name
 
 
 def test_distribution_outside_the_exclusion(measured: Dataset) -> None:

@@ -102,7 +102,8 @@ def significance_maps(
         counts, ``name``, excess, excess_err (standard deviation), sqrt_ts (signed root of the test statistic against the
         expectation), for measured backgrounds counts_off, acceptance and acceptance_off; on request excess_errn and
         excess_errp, excess_ul (limit from an excess of zero on), and with ``reference`` flux, flux_err, flux_errn, flux_errp,
-        flux_ul: flux in the circle, cm-2 s-1, between the lowest and highest edge of the energies. NaN outside all masks.
+        flux_ul: flux in the circle, cm-2 s-1, between the lowest and highest edge of the energies. NaN outside all masks,
+        and but for counts where a background is measured elsewhere only.
 
     Raises
     ------
@@ -138,9 +139,10 @@ def significance_maps(
     off: dict[str, np.ndarray] = {}
     if is_measured == {True}:
         off, alpha = _off_in_circle(bins, geom, asked, in_circle)
-        model = alpha * off["counts_off"] + signal
+        # where no background was measured, counts are no excess
+        model = np.where(alpha > 0, alpha * off["counts_off"] + signal, np.nan)
         ts = np.where(alpha > 0, wstat(counts, off["counts_off"], alpha, signal), np.nan)
-        variance = counts + alpha**2 * off["counts_off"]
+        variance = np.where(alpha > 0, counts + alpha**2 * off["counts_off"], np.nan)
     else:
         (background,) = in_circle(image(lambda own: _expected(own.background)))
         model, alpha = background + signal, np.zeros(geom.shape)
