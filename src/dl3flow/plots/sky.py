@@ -108,7 +108,7 @@ def sky_axes(
     for coordinate, name, is_shown, side in zip(axes.coords, names, (is_bottom, is_left), "bl", strict=True):
         coordinate.set_format_unit("deg", decimal=True, show_decimal_unit=False)
         coordinate.set_ticks(number=4)
-        coordinate.set_axislabel(f"{name} (deg)" if is_shown else "", minpad=0.6)
+        coordinate.set_axislabel(f"{name} (deg)" if is_shown else "", minpad=0.9)
         coordinate.set_auto_axislabel(False)
         coordinate.set_ticklabel_visible(is_shown)
         coordinate.set_ticks_position(side)
