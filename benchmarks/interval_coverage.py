@@ -16,7 +16,7 @@ Targets: every share within three binomial errors of what it should be, and ever
 kind. ``--quick`` draws 40 and widens the ranges by the same rule. With ``--keep`` every toy is a line of JSON in a file as
 soon as it is done: a run that was stopped goes on from there, and with ``--toys 0`` what the file holds is counted.
 
-    python benchmarks/coverage.py [--quick] [--toys N] [--jobs N] [--keep FILE]
+    python benchmarks/interval_coverage.py [--quick] [--toys N] [--jobs N] [--keep FILE]
 """
 
 import os
